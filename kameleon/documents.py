@@ -2,13 +2,13 @@
 and `values`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-from .excerpts import Passage
+from .excerpts import Passage, Snippet
 from .values import Bucket, IndexReport, ReindexRun, SearchResult, SearchResults
 
 
@@ -41,10 +41,15 @@ def hit_document(hit: SearchResult, *, explain: bool = False) -> dict[str, Any]:
         "data": hit.data,
         "matched_text": hit.matched_text,
         "spans": hit.spans,
-        "snippet": hit.snippet and asdict(hit.snippet),
+        "snippet": hit.snippet and snippet_document(hit.snippet),
         **({"passages": [passage_document(passage) for passage in hit.passages]} if hit.passages else {}),
         **({"explanation": [asdict(leg) for leg in hit.explanation]} if explain else {}),
     }
+
+
+def snippet_document(snippet: Snippet) -> dict[str, Any]:
+    """As `asdict` has it, which copies each place of a match."""
+    return {field.name: getattr(snippet, field.name) for field in fields(snippet)}
 
 
 def passage_document(passage: Passage) -> dict[str, Any]:

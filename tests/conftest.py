@@ -126,6 +126,7 @@ SLOW = {
         "test_every_reader_finds_what_it_may_see",
         "test_readers_beside_two_writers_of_each_record_find_what_they_may_see",
     ],
+    "test_mcp_transports.py": ["test_a_client_is_answered_over_stdio_from_postgresql"],
     "test_mirror.py": ["test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds"],
     "test_operators.py": ["test_no_string_is_an_error_or_matches_a_column"],
     "test_postgresql.py": [
@@ -184,8 +185,10 @@ SLOW = {
         "test_a_folder_that_moved_is_the_same_model",
         "test_an_engine_without_the_object_embeds_as_the_object_did",
     ],
+    "test_schemathesis.py": ["test_each_request_is_answered_as_the_document_says"],
     "test_select.py": ["test_many_hits_are_one_bind_a_column_and_in_their_order"],
     "test_serve.py": [
+        "test_from_a_terminal_with_a_screen_it_opens_a_browser",
         "test_it_serves_a_file_in_a_read_only_folder",
         "test_the_command_serves_until_a_signal",
     ],

@@ -2,12 +2,14 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,25 +17,28 @@ import httpx
 import pytest
 from a2wsgi import ASGIMiddleware
 from flask import Flask
+from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError, SimpleUser
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection, Request
-from starlette.routing import Mount
+from starlette.responses import HTMLResponse
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 import kameleon
-from kameleon import SearchEngine
-from kameleon.errors import InvalidInput
+from kameleon import ALL_TENANTS, RecordStore, SearchEngine
+from kameleon.errors import InvalidInput, TextRefused
 from kameleon.server import app, tenant_of_header
 from kameleon.server.running import Prefixed, address_of, is_loopback, listen
 from kameleon.server.security import HEADERS
 from kameleon.server.sessions import SESSION_S, Sessions
+from kameleon.testing import HashProvider
 
-from .conftest import Indexes
+from .conftest import Indexes, Make
 from .test_cli import Run, checked
 from .test_read_only import lock, plain_user
 
@@ -269,6 +274,74 @@ def test_a_proxy_gives_the_tenant_in_a_header(memos: SearchEngine) -> None:
         assert "one header X-Tenant" in refused.json()["detail"]
 
 
+OTHER = "globex-only"
+READS = {
+    "/": "/",
+    "/api/search": "/api/search?query=wages&explain=true&legs=true&facets=%5B%22owner%22%5D&count=true",
+    "/api/similar": "/api/similar?entity=Memo&id=acme-only",
+    "/api/suggest": "/api/suggest?text=glo",
+    "/api/records": "/api/records?entity=Memo",
+    "/api/records/{entity}/{id:path}": "/api/records/Memo/globex-only",
+    "/api/entities": "/api/entities",
+    "/api/entities/{name}": "/api/entities/Memo",
+    "/api/status": "/api/status",
+    "/api/failures": "/api/failures",
+    "/api/doctor": "/api/doctor",
+    "/api/judgements": "/api/judgements",
+    "/api/judgements/qrels": "/api/judgements/qrels",
+    "/api/judgements/queries": "/api/judgements/queries",
+    "/api/openapi.json": "/api/openapi.json",
+    "/metrics": "/metrics",
+}
+"""An address of each path."""
+
+
+class Refusing(HashProvider):
+    """Refuses the other tenant's texts, so that it has failures."""
+
+    def embed_batch(self, texts: Sequence[str]) -> Any:
+        if any(OTHER in text for text in texts):
+            raise TextRefused("the text is refused")
+        return super().embed_batch(texts)
+
+
+@BOTH
+def test_a_tenants_server_shows_nothing_of_another_at_any_path(make: Make) -> None:
+    search = make(Refusing())
+    records = RecordStore(search)
+    records.create_entity("Memo", search=["text"], tenant_field="owner")
+    for name in ("acme-only", OTHER):
+        records.insert("Memo", [{"id": name, "text": f"wages {name} {name}", "owner": name}])
+        search.judgements.set(f"wages {name}", [("Memo", name)], tenant=name)
+    assert search.failures(tenant=OTHER)
+    application = app(search, tenant="acme-only", write=True)
+    served = {route.path for route in application.routes if isinstance(route, Route) and "GET" in (route.methods or ())}
+    assert served <= READS.keys()
+    answers = {path: client(application).get(address).text for path, address in READS.items()}
+    assert "acme-only" in answers["/api/search"]
+    assert [path for path, text in answers.items() if OTHER in text] == ["/api/records/{entity}/{id:path}"]
+    assert answers["/api/records/{entity}/{id:path}"].count(OTHER) == 1, "the id that was requested"
+
+
+@pytest.mark.parametrize("given", [None, "", ALL_TENANTS, [], ["acme"], True])
+def test_a_function_gives_each_request_one_tenant(notes: SearchEngine, given: Any) -> None:
+    answer = client(app(notes, tenant=lambda _: given)).get(SEARCH)
+    assert answer.status_code == 400
+    assert "tenant" in answer.json()["detail"]
+
+
+@BOTH
+def test_a_tenant_may_be_a_number(search: SearchEngine) -> None:
+    search.index_record("Memo", "1", "wages", tenant=7)
+    assert found(client(app(search, tenant=lambda _: 7)).get(SEARCH)) == ["1"]
+    assert found(client(app(search, tenant=lambda _: 8)).get(f"{SEARCH}&tenant=8")) == []
+
+
+def test_an_empty_tenant_is_refused(notes: SearchEngine) -> None:
+    with pytest.raises(InvalidInput, match="is not empty"):
+        app(notes, tenant="")
+
+
 # mounted in applications
 
 
@@ -340,6 +413,62 @@ def test_the_prefix_alone_leads_to_the_page(notes: SearchEngine) -> None:
         Prefixed(app(notes), "//evil.example/..")
 
 
+# a browser
+
+
+def test_a_browser_signs_in_and_has_the_page_of_its_link(notes: SearchEngine, browser: Any) -> None:
+    from .browser import serving, shown, until, violations
+
+    with serving(app(notes, token=TOKEN)) as place:
+        browser.get(f"{place}/?q=wages&mode=keyword")
+        assert violations(browser) == []
+        for given, expected in (("wrong", "[role=alert]"), (TOKEN, "header.top")):
+            browser.find_element("id", "token").send_keys(given)
+            browser.find_element("css selector", "form button").click()
+            until(browser, partial(shown, browser, expected))
+        assert browser.current_url == f"{place}/?q=wages&mode=keyword"
+        until(browser, lambda: "Wages were not paid" in browser.find_element("tag name", "main").text)
+        assert browser.execute_script("return document.cookie") == ""
+        assert [cookie["sameSite"] for cookie in browser.get_cookies()] == ["Strict"]
+        browser.find_element("css selector", "form[action=sign-out] button").click()
+        until(browser, lambda: shown(browser, "#token"))
+        assert browser.get_cookies() == []
+
+
+ATTACK = """
+    const [place, done] = arguments;
+    const json = {"content-type": "application/json"};
+    const record = JSON.stringify({entity: "Note", records: [{id: "forged", text: "forged"}]});
+    const sent = [
+      fetch(`${place}/api/search?query=wages`),
+      fetch(`${place}/api/records`, {method: "POST", mode: "no-cors", body: record}),
+      fetch(`${place}/api/records`, {method: "POST", headers: json, body: record}),
+      fetch(`${place}/api/records/Note/1`, {method: "DELETE"}),
+    ];
+    Promise.allSettled(sent).then(all => done(all.map(one => one.reason ? "refused" : "answered")));
+"""
+
+
+def stored(records: RecordStore) -> list[str]:
+    return sorted(record.id for record in records.list("Note"))
+
+
+def test_a_page_on_another_port_reads_and_writes_nothing(file_engine: Engine, browser: Any) -> None:
+    from .browser import serving
+
+    search = SearchEngine(file_engine, HashProvider())
+    records = RecordStore(search)
+    records.insert("Note", [{"id": "1", "text": "Wages were not paid"}])
+    attacker = Starlette(routes=[Route("/", lambda _: HTMLResponse("<!doctype html><title>attack</title>"))])
+    with serving(attacker) as other, serving(app(search, write=True)) as place:
+        browser.get(f"{other}/")
+        assert browser.execute_async_script(ATTACK, place) == ["refused"] * 4
+        assert stored(records) == ["1"]
+        browser.get(f"{place}/")
+        assert browser.execute_async_script(ATTACK, place) == ["answered"] * 4
+        assert stored(records) == ["forged"]
+
+
 # the command
 
 
@@ -400,6 +529,30 @@ def test_it_serves_a_file_in_a_read_only_folder(console_script: str, http: httpx
         folder.chmod(0o755)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of POSIX")
+def test_from_a_terminal_with_a_screen_it_opens_a_browser(console_script: str, tmp_path: Path) -> None:
+    """$BROWSER is what Python's `webbrowser` runs: here it writes the address to a pipe that this test reads."""
+    pipe = tmp_path / "opened"
+    os.mkfifo(pipe)
+    opened = os.open(pipe, os.O_RDWR)
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {pipe}\n')
+    browser.chmod(0o755)
+    controller, terminal = os.openpty()
+    environment = {**os.environ, "DISPLAY": ":99", "BROWSER": str(browser)}
+    command = [console_script, "-d", f"sqlite:///{tmp_path / 'app.db'}", "serve", "--write", "--port", "0"]
+    with subprocess.Popen(command, stdout=terminal, env=environment) as process, httpx.Client(trust_env=False) as http:
+        try:
+            assert select.select([opened], [], [], 60)[0], "no browser was opened"
+            place = os.read(opened, 1000).decode().strip()
+            assert f"serving {place}. Ctrl-C ends it" in os.read(controller, 1000).decode()
+            assert http.get(place).status_code == 200
+        finally:
+            process.kill()
+            for number in (opened, controller, terminal):
+                os.close(number)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -423,8 +576,12 @@ def test_what_cannot_be_served_is_one_line_with_the_next_step(run: Run, tmp_path
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused = run("serve", "--port", str(port), status=1).stderr
-    step = f"name another, such as --port {port + 1}, or --port 0 for a free one"
-    assert refused == f"Error: port {port} of 127.0.0.1 is in use: {step}\n"
+    step = "Name another with --port, or --port 0 for a free one"
+    assert refused == f"Error: cannot listen at '127.0.0.1' port {port}: address already in use. {step}\n"
+    for host in ("203.0.113.7", "absent.invalid"):
+        refused = run("serve", "--host", host, "--token", TOKEN, status=1).stderr
+        assert f"cannot listen at {host!r} port 8765" in refused
+        assert refused.endswith("Name an address of this machine, such as --host 127.0.0.1\n")
 
 
 def test_addresses_are_those_of_a_browser() -> None:

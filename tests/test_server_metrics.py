@@ -1,6 +1,9 @@
 """/metrics of the server, as Prometheus reads it."""
 
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +16,9 @@ from starlette.testclient import TestClient
 
 from kameleon import SearchEngine
 from kameleon.server import app
-from kameleon.server.metrics import PROCESS
+from kameleon.server.metrics import PROCESS, REQUEST, named
 from kameleon.telemetry import unobserve
+from kameleon.telemetry.measures import COUNTERS, DURATIONS, RETURNED, SIZE, STEPS
 from kameleon.testing import HashProvider
 from stress.workloads.models import Base, Note
 
@@ -22,6 +26,7 @@ from .conftest import Make
 from .forks import forked
 
 PLACE = "http://127.0.0.1:8765"
+ROOT = Path(__file__).parents[1]
 SHORT = [("document", "1", "red fox"), ("document", "2", "blue whale")]
 SEARCHES = "gen_ai_client_operation_duration_seconds_count"
 REQUESTS = "http_server_request_duration_seconds_count"
@@ -156,3 +161,27 @@ def test_a_forked_process_counts_from_zero(search: SearchEngine) -> None:
         return sum(sample.value for sample in samples if sample.name == "kameleon_suggest_duration_seconds_count")
 
     assert (count(), forked(count)) == (1, [0])
+
+
+def test_the_dashboard_queries_figures_and_labels_that_there_are() -> None:
+    panels = json.loads((ROOT / "examples" / "grafana-dashboard.json").read_text("utf-8"))["panels"]
+    queries = " ".join(target["expr"] for panel in panels for target in panel["targets"])
+    served = {metric.name for metric in PROCESS.figures.registry.collect()} | {"kameleon_index_size"}
+    of_labels = {*REQUEST.labels, *SIZE.labels}
+    for measure in (*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED):
+        of_labels.update(measure.labels)
+    words = set(re.findall(r"[a-z]+_[a-z_]+", re.sub(r"\$__rate_interval|histogram_quantile", "", queries)))
+    names = {re.sub(r"_(bucket|sum|count|total)$", "", word) for word in words}
+    labels = {named(label) for label in of_labels}
+    assert len(names & served) > 8
+    assert names - served - labels == set()
+    page = (ROOT / "docs" / "observability.md").read_text("utf-8")
+    assert [panel["title"] for panel in panels if f"| {panel['title']} |" not in page] == []
+
+
+def test_the_page_has_every_measure_and_label() -> None:
+    page = (ROOT / "docs" / "observability.md").read_text("utf-8").partition("## Metrics")[2]
+    measures = [*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED, SIZE]
+    wanted = [text for measure in measures for text in (measure.name, named(measure.name), *measure.labels)]
+    assert len(wanted) > 30
+    assert [text for text in wanted if text not in page] == []

@@ -5,7 +5,10 @@ import json
 import logging
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,11 +22,14 @@ from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 import kameleon
 from kameleon import RecordStore, SearchEngine, Worker
 from kameleon.errors import InvalidInput, ProviderUnavailable
-from kameleon.telemetry import Instrumentor, Observer, instrument, observe, operation, uninstrument, unobserve
+from kameleon.server import app
+from kameleon.telemetry import Observer, instrument, observe, operation, uninstrument, unobserve
 from kameleon.telemetry.operations import UNOBSERVED
 from kameleon.testing import HashProvider
 from stress.workloads.models import Base, Note
@@ -157,7 +163,7 @@ def test_a_failed_search_has_the_name_of_its_error(search: SearchEngine, recorde
     assert recorded.points("gen_ai.client.operation.duration", "error.type") == {("InvalidInput",): 1}
 
 
-def test_metrics_tell_searches_by_mode_legs_and_error(search: SearchEngine, recorded: Recorded) -> None:
+def test_searches_are_measured_by_mode_and_legs(search: SearchEngine, recorded: Recorded) -> None:
     search.index_records_batch(SHORT)
     for mode in ("hybrid", "keyword", "keyword"):
         search.search("fox", mode=mode)
@@ -348,7 +354,9 @@ def test_the_instrumentor_takes_its_settings_from_the_environment(
     search: SearchEngine, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAMELEON_TELEMETRY_QUERY_TEXT", "true")
-    instrumentor = Instrumentor()
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    (entry,) = project["entry-points"]["opentelemetry_instrumentor"].values()
+    instrumentor = EntryPoint("kameleon", entry, "opentelemetry_instrumentor").load()()
     instrumentor.instrument(tracer_provider=recorded.tracer_provider, skip_dep_check=True)
     search.search("fox")
     assert attributes(recorded.one("retrieval"))["gen_ai.retrieval.query.text"] == "fox"
@@ -406,3 +414,16 @@ def test_spans_of_coroutines_are_nested_as_those_of_calls(
     assert nested.items() <= parents(recorded).items()
     assert len(recorded.spans("retrieval")) == 3
     assert "detach" not in caplog.text
+
+
+def test_in_the_server_a_search_is_inside_the_request_of_the_host(search: SearchEngine, recorded: Recorded) -> None:
+    tracer = recorded.tracer_provider.get_tracer("host")
+    served = app(search)
+
+    async def host(scope: Scope, receive: Receive, send: Send) -> None:
+        with tracer.start_as_current_span("request"):
+            await served(scope, receive, send)
+
+    answer = TestClient(host, "http://127.0.0.1:8765").get("/api/search", params={"query": "fox"})
+    assert answer.status_code == 200
+    assert parents(recorded)["retrieval"] == "request"

@@ -15,8 +15,9 @@ SHORT = 200
 """Bounds the characters of a field that is kept of a record that is cut. Chosen, not measured."""
 BORDERS = ("\n\n", "\n", ". ", "? ", "! ", "。", " ")
 """Where a text is cut, the best first."""
-LEAST = 60
-"""Bounds the tokens that a hit is cut to: those of a snippet and of its keys. Chosen, not measured."""
+LEAST = 100
+"""Bounds the tokens that a hit is cut to: those of a snippet and of its keys, and a few fields. Chosen, not
+measured."""
 
 
 def as_text(document: Any) -> str:
@@ -116,7 +117,10 @@ def short_fields(data: Mapping[str, Any], left: int) -> tuple[dict[str, Any], in
 def part_of(text: str, start: int, most: int) -> str:
     """The text from a character on, as much as fits in so many tokens, ended with a line, a sentence or a word."""
     size = max(1, most) * BYTES_A_TOKEN
-    part = text[start : start + size].encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
+    part = (
+        text[start : start + size].encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
+        or text[start : start + 1]
+    )
     while tokens(part) > max(1, most) and len(part) > 1:  # what JSON escapes
         part = part[: len(part) * 9 // 10]
     if start + len(part) >= len(text):

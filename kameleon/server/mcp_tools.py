@@ -16,15 +16,15 @@ from ..errors import InvalidInput, RecordMissing, UnknownEntity, seen
 from ..records import Record
 from ..values import SearchResult, SearchResults
 from . import mcp_models as models
-from .mcp_budget import LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
+from .mcp_budget import BYTES_A_TOKEN, LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
 from .mcp_entities import entities_document
 from .problems import ReadOnly
 from .serving import Serving
 
-PASSAGE_TOKENS = 250
-"""About what a passage takes: it has 1,000 characters at most."""
-MAX_PASSAGES = 20
-"""Bounds the passages of a hit that a search takes."""
+PASSAGE_TOKENS = 350
+"""About what a passage takes: it has 1,000 characters at most, and its place."""
+MAX_PASSAGES, SNIPPETS = 20, (60, 2_000)
+"""Bound the passages of a hit and the characters of its snippet, within what a search takes. Chosen, not measured."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,8 @@ def hits(call: Call, limit: int, find: Callable[..., SearchResults]) -> Mapping[
     """The hits within the budget. Where it is not enough for all of them, the search is repeated for those that it is
     enough for, so that the cursor goes on after the last of them."""
     limit = min(limit, max(1, call.budget // LEAST))
-    passages = max(1, min(MAX_PASSAGES, call.budget // limit // PASSAGE_TOKENS))
     while True:
-        results = find(limit=limit, highlight=True, passages=passages)
+        results = find(limit=limit, highlight=True, **sizes(call.budget // limit))
         document: dict[str, Any] = {
             "hits": [],
             "total": results.total,
@@ -98,6 +97,16 @@ def hits(call: Call, limit: int, find: Callable[..., SearchResults]) -> Mapping[
         if len(document["hits"]) == len(results):
             return document
         limit = len(document["hits"])
+
+
+def sizes(share: int) -> Mapping[str, int]:
+    """The options of a search whose hits have so many tokens each: passages that fill them, or a snippet where that is
+    less than a passage."""
+    characters = (share - LEAST // 2) * BYTES_A_TOKEN * 2 // 3
+    return {
+        "passages": min(MAX_PASSAGES, share // PASSAGE_TOKENS),
+        "snippet_length": max(SNIPPETS[0], min(SNIPPETS[1], characters)),
+    }
 
 
 def fetch(call: Call, given: models.FetchArguments) -> Mapping[str, Any]:

@@ -38,7 +38,7 @@ from ..values import ALL_TENANTS
 from .serving import Serving
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-"""Those that are told apart; others are one."""
+"""Those that are counted each by itself; all others are one."""
 REQUEST = Measure(
     "http.server.request.duration",
     "s",

@@ -23,15 +23,27 @@ PYTHON_ALONE = ("rerank", "rerank_top", "load", "session", "connection")
 """Options of the verbs that JSON cannot have."""
 
 
+FieldName = Annotated[str, StringConstraints(min_length=1)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Names = Name | list[Name]
-Id = str | int
+Id = Annotated[str, StringConstraints(min_length=1)] | int
 Ids = Id | list[Id]
 Tenants = str | list[str]
+Cursor = Annotated[str, StringConstraints(min_length=1)]
 Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_BYTES)]
 Gain = Annotated[float, Field(ge=0, le=MAX_GAIN)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Hit(BaseModel):
+    """A hit, of which its entity and id are read."""
+
+    entity: Name
+    id: Id
+
+
+Record = Id | Annotated[list[Id], Field(min_length=2, max_length=2)] | Hit
 
 
 class Given(BaseModel):
@@ -55,12 +67,12 @@ class Searching(Within):
     entities: Names | None = Field(None, description="The entities to search; of all without it.")
     limit: int = Field(10, ge=1, le=MAX_LIMIT, description="Hits at most.")
     offset: int = Field(0, ge=0, le=MAX_LIMIT, description="Skip so many of the best hits.")
-    cursor: str | None = Field(None, description="The `cursor` of the page before.")
+    cursor: Cursor | None = Field(None, description="The `cursor` of the page before.")
     mode: Literal["hybrid", "keyword", "vector"] = Field("hybrid", description="By both legs, or by one.")
     where: dict[str, Any] | None = Field(None, description='A filter, such as {"status": "open"}.')
     ids: Ids | None = Field(None, description="The only records to search.")
     min_score: Share = Field(0.0, description="Leave out hits of a lower score.")
-    hide: list[Any] = Field([], description="Records that are no hits: ids, or [entity, id].")
+    hide: list[Record] = Field([], description="Records that are no hits: ids, or [entity, id].")
     fusion: Literal["weighted", "rrf", "dbsf"] = Field("weighted", description="How the legs' scores are combined.")
     weight: Share | None = Field(None, description="The vector leg's share of the score; the model's own without it.")
     boost: Any = Field(None, description="Boosts as JSON; [] for none.")
@@ -85,7 +97,7 @@ class Searching(Within):
 class SearchRequest(Searching):
     query: Text = Field("", description="Any text; an empty one lists records.")
     entity: Names | None = Field(None, description="As `entities`; repeatable.")
-    pin: list[Any] = Field([], description="Records to put first: ids, or [entity, id].")
+    pin: list[Record] = Field([], description="Records to put first: ids, or [entity, id].")
     legs: bool = Field(False, description="Give the best hits of each leg alone, too.")
 
 
@@ -113,7 +125,7 @@ class ListRequest(Within):
     entity: Name = Field(description="The entity of the records.")
     where: dict[str, Any] | None = Field(None, description="A filter, as of a search.")
     limit: int = Field(100, ge=1, le=MAX_LISTED, description="Records at most.")
-    cursor: str | None = Field(None, description="The `cursor` of the page before.")
+    cursor: Cursor | None = Field(None, description="The `cursor` of the page before.")
 
 
 class OneTenant(Given):
@@ -127,14 +139,14 @@ class RecordRequest(OneTenant):
 
 class InsertRequest(OneTenant):
     entity: Name = Field(description="The entity, which is made if it is missing.")
-    records: list[dict[str, Any]] = Field(description="The records; one without `id` gets a random one.")
+    records: list[dict[FieldName, Any]] = Field(description="The records; one without `id` gets a random one.")
     on_conflict: Literal["error", "replace", "merge", "ignore"] = Field(
         "replace", description="Where an id exists: refuse, replace the record, set its fields, or leave it."
     )
     create: bool = Field(True, description="Make a missing entity.")
 
 
-class Fields(RootModel[dict[str, Any]]):
+class Fields(RootModel[dict[FieldName, Any]]):
     """The fields of a record."""
 
     model_config = ConfigDict(strict=True)

@@ -1,4 +1,4 @@
-"""The operations of the API: a method of a path, what it takes, what it does and what it answers. Imports `errors`.
+"""The operations of the API: a method of a path, what it takes, what it does and what it answers. Imports `records`.
 
 The routes and the OpenAPI document are both made of them.
 """
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..records import RecordStore
 from .models import Given, OneTenant, Within
 from .problems import ReadOnly
 from .reading import checked, parameters, parse, read_body
@@ -41,6 +42,14 @@ class Call(Generic[G]):
         if isinstance(tenant, list) and len(tenant) == 1:
             (tenant,) = tenant
         return self.serving.within(self.request, tenant, all_tenants=isinstance(given, Within) and given.all_tenants)
+
+    @cached_property
+    def stored(self) -> tuple[RecordStore, dict[str, Any]]:
+        """The record store, and the tenant that its verbs take; of a server for one tenant that tenant's, which no
+        record leaves, and whose verbs take none."""
+        if self.serving.tenant is None:
+            return self.serving.records, self.within
+        return RecordStore(self.serving.search.for_tenant(**self.within)), {}
 
 
 @dataclass(frozen=True)

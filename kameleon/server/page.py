@@ -1,6 +1,8 @@
 """The page's routes. Imports nothing of kameleon's but this package."""
 
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +18,18 @@ MODULES = sorted(path.name for path in Path(__file__).with_name("static").glob("
 
 def routes(serving: Serving) -> list[BaseRoute]:
     def index(request: Request) -> Response:
-        return TEMPLATES.TemplateResponse(request, "index.html", {"serving": serving, "modules": MODULES})
+        return TEMPLATES.TemplateResponse(request, "index.html", context(serving, request))
 
     return [Route("/", index, name="index")]
+
+
+def context(serving: Serving, request: Request) -> dict[str, Any]:
+    return {"serving": serving, "modules": MODULES, "records": digest(serving, request)}
+
+
+def digest(serving: Serving, request: Request) -> str:
+    """Distinguishes what the browser keeps of one database and tenant from what it keeps of others at this address."""
+    url = serving.search.engine.url
+    name = Path(url.database or "").absolute() if url.get_backend_name() == "sqlite" else url.database
+    tenant = "" if serving.tenant is None else serving.within(request)["tenant"]
+    return sha256(repr((url.host, url.port, str(name), tenant)).encode()).hexdigest()[:16]

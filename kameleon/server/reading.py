@@ -1,6 +1,7 @@
 """Reads what a request gives: a query string or a JSON body, as a model has it. Imports `errors`."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ MAX_BODY = 16 * 2**20
 """Bounds the bytes of a body. Chosen, not measured."""
 STRUCTURE, LIST = "object", "array"
 TEXT = frozenset({"string"})
+SUBJECT = re.compile(r"^\w+ should ")
+"""What a message of Pydantic begins with."""
 MAX_PROBLEMS = 3
 """Bounds the faults of a request that a message names. Chosen, not measured."""
 
@@ -51,17 +54,36 @@ def checked(model: type[G], values: Mapping[str, Any]) -> G:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidInput("; ".join(map(explained, error.errors()[:MAX_PROBLEMS]))) from None
+        raise InvalidInput("; ".join(explained(error.errors(include_url=False)))) from None
 
 
-def explained(fault: Any) -> str:
-    """A fault by the name of what it is in."""
-    name = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] != "extra_forbidden":
-        return f"{name[:80]}: {fault['msg']}, got {seen(fault['input'])}"
-    if name in PYTHON_ALONE:
+def explained(faults: Sequence[Any]) -> Iterator[str]:
+    """The first faults by the names of what they are in; of what may be of several types, all of them at once."""
+    by_name: dict[str, list[Any]] = {}
+    for fault in faults:
+        where, *inner = fault["loc"] or ("the body",)
+        if "[key]" in inner:
+            where, inner = "a field's name", []
+        place = "".join(f"[{part}]" for part in inner if isinstance(part, int))
+        by_name.setdefault(f"{where!s:.80}{place}", []).append(fault)
+    for name, same in list(by_name.items())[:MAX_PROBLEMS]:
+        yield _explained(name, same)
+
+
+def _explained(name: str, faults: Sequence[Any]) -> str:
+    kind = faults[0]["type"]
+    if kind == "missing":
+        return f"{name} is missing"
+    if kind == "extra_forbidden" and name in PYTHON_ALONE:
         return f"{name} takes an object of Python, which JSON cannot have: leave it out, or search in Python"
-    return f"unknown name {seen(name)}"
+    if kind == "extra_forbidden":
+        return f"unknown name {seen(name)}"
+    wanted = dict.fromkeys(_wanted(fault) for fault in faults)
+    return f"{name} should {', or '.join(wanted)}, not {seen(faults[0]['input'])}"
+
+
+def _wanted(fault: Any) -> str:
+    return f"have {fault['loc'][-1]}" if fault["type"] == "missing" else SUBJECT.sub("", fault["msg"])
 
 
 def parameters(model: type[Given], given: Any) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What an application serves, and to whom. Imports `engine`, `errors`, `evaluation`, `records` and `values`."""
+"""What an application serves, and to whom. Imports `content`, `engine`, `errors`, `evaluation`, `records` and `values`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from ..content import check_tenant
 from ..engine import SearchEngine
 from ..errors import InvalidInput
 from ..evaluation import AnswerCache
@@ -44,6 +46,10 @@ class Serving:
     signs_in: bool = False
     """Whether a page signs in with a token, and may sign out."""
 
+    def __post_init__(self) -> None:
+        if not callable(self.tenant) and self.tenant is not None and not check_tenant(self.tenant):
+            raise InvalidInput("the tenant of a server is not empty: leave it out for requests that name theirs")
+
     @cached_property
     def records(self) -> RecordStore:
         return RecordStore(self.search)
@@ -57,12 +63,14 @@ class Serving:
         self, request: Request, tenant: str | Sequence[str] | None = None, *, all_tenants: bool = False
     ) -> dict[str, Any]:
         """The `tenant` that verbs take for a request, or nothing. Raises InvalidInput where it names another one than
-        its own."""
+        its own, and where it has none although the server gives each request one."""
         if self.tenant is None:
             if all_tenants:
                 return {"tenant": ALL_TENANTS}
             return {} if tenant is None else {"tenant": tenant}
-        own = self.tenant(request) if callable(self.tenant) else self.tenant
+        own = check_tenant(self.tenant(request) if callable(self.tenant) else self.tenant)
+        if not own:
+            raise InvalidInput("this server gives each request its tenant, and this one got none: sign in")
         if all_tenants or tenant not in (None, own, [own]):
             raise InvalidInput(f"this server answers for the tenant {own!r:.80} alone: leave the tenant out")
         return {"tenant": own}

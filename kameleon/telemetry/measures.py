@@ -40,7 +40,7 @@ ROWS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 class Measure(NamedTuple):
-    """`labels` are the attributes of an operation that its figures are told apart by."""
+    """`labels` are the attributes of an operation that its figures are counted by."""
 
     name: str
     unit: str

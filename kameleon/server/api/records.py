@@ -26,9 +26,9 @@ def list_(call: Call[ListRequest]) -> Mapping[str, Any]:
     given = call.given
     if not is_stored(call.serving, given.entity):
         return listed_by_search(call)
+    records, tenant = call.stored
     after = None if given.cursor is None else read_cursor(given.entity, given.cursor)
-    options = {"where": given.where, "limit": given.limit + 1, "after": after, **call.within}
-    found = call.serving.records.list(given.entity, **options)
+    found = records.list(given.entity, where=given.where, limit=given.limit + 1, after=after, **tenant)
     page = found[: given.limit]
     cursor = cursor_of(page[-1]) if len(found) > given.limit else None
     return {"records": [record_document(record) for record in page], "cursor": cursor}
@@ -46,7 +46,8 @@ def listed_by_search(call: Call[ListRequest]) -> Mapping[str, Any]:
 def get(call: Call[RecordRequest]) -> Mapping[str, Any]:
     given, search = call.given, call.serving.search
     if is_stored(call.serving, given.entity):
-        return record_document(call.serving.records.get(given.entity, given.id, **call.within))
+        records, tenant = call.stored
+        return record_document(records.get(given.entity, given.id, **tenant))
     found = search.search("", entities=named(search, [given.entity]), ids=[given.id], limit=1, **call.within)
     if not found:
         raise RecordMissing(f"{given.entity} has no record {given.id!r:.80} in the index")
@@ -54,33 +55,33 @@ def get(call: Call[RecordRequest]) -> Mapping[str, Any]:
 
 
 def insert(call: Call[InsertRequest]) -> Mapping[str, Any]:
-    given = call.given
+    given, (records, tenant) = call.given, call.stored
     check_stored(call.serving, given.entity)
-    options = {"on_conflict": given.on_conflict, "create": given.create, **call.within}
-    return insert_document(call.serving.records.insert(given.entity, given.records, **options))
+    options: Any = {"on_conflict": given.on_conflict, "create": given.create, **tenant}
+    return insert_document(records.insert(given.entity, given.records, **options))
 
 
 def put(call: Call[RecordRequest]) -> Reply:
-    given, records = call.given, call.serving.records
+    given, (records, tenant) = call.given, call.stored
     check_stored(call.serving, given.entity)
     record = fields_of(call) | {"id": given.id}
     with suppress(RecordMissing, UnknownEntity):  # it raises TenantRequired before anything is written
-        records.get(given.entity, given.id, **call.within)
-    report = records.insert(given.entity, [record], on_conflict="replace", **call.within)
-    stored = records.get(given.entity, given.id, **call.within)
+        records.get(given.entity, given.id, **tenant)
+    report = records.insert(given.entity, [record], on_conflict="replace", **tenant)
+    stored = records.get(given.entity, given.id, **tenant)
     return Reply(record_document(stored), 201 if report.inserted else 200)
 
 
 def patch(call: Call[RecordRequest]) -> Mapping[str, Any]:
-    given = call.given
+    given, (records, tenant) = call.given, call.stored
     check_stored(call.serving, given.entity)
-    return record_document(call.serving.records.update(given.entity, given.id, fields_of(call), **call.within))
+    return record_document(records.update(given.entity, given.id, fields_of(call), **tenant))
 
 
 def delete(call: Call[RecordRequest]) -> Mapping[str, Any]:
-    given = call.given
+    given, (records, tenant) = call.given, call.stored
     check_stored(call.serving, given.entity)
-    deleted = call.serving.records.delete(given.entity, [given.id], **call.within)
+    deleted = records.delete(given.entity, [given.id], **tenant)
     if not deleted:
         raise RecordMissing(f"{given.entity} has no record {given.id!r:.80}")
     return {"deleted": deleted}

@@ -13,7 +13,7 @@ export function mount(element, state) {
   const parts = Object.fromEntries(names.map((name) => [name, h("div")]));
   const note = h("span", { class: "notice" }, "Reading the status …");
   const refresh = h("button", { type: "button", class: "button", onclick: () => read().then(() => announce(note.textContent)) }, "Refresh");
-  fill(element, h("div", { class: "view-head" }, h("h2", {}, "Index"), note, refresh), Object.values(parts), checks(state));
+  fill(element, h("div", { class: "view-head" }, h("h2", {}, "Index"), note, refresh), Object.values(parts), !state.page.tenantIsFixed && checks(state));
   const made = {};
   let timer = 0;
 
@@ -86,7 +86,7 @@ export function problemBox(problem, again) {
     "div",
     { class: "problem", role: "alert" },
     h("h2", {}, problem.title || "The request failed"),
-    h("p", {}, problem.message),
+    problem.message !== problem.title && h("p", {}, problem.message),
     again && h("button", { type: "button", class: "button", onclick: again }, "Try again"),
   );
 }
@@ -94,19 +94,24 @@ export function problemBox(problem, again) {
 function summary({ version, writes, entities: all, generations: made, cache, size: sizes }) {
   if (!all.length) return empty(writes);
   const active = made.find(({ state }) => state === "active");
-  const own = Object.values(sizes.tables).reduce((total, each) => total + each, 0);
   const figures = [
     ["Records", number(sum(all, "indexed")), `of ${number(all.length)} ${all.length === 1 ? "entity" : "entities"}`],
     ["Pending", number(sum(all, "pending")), "without a current embedding", sum(all, "pending") && "warning"],
     ["Failed", number(sum(all, "failed")), "refused by the provider", sum(all, "failed") && "error"],
     ["Model", active?.model_name || "none", active ? `weight ${share(active.weight)}` : "keywords alone"],
-    ["Size", inBytes(own || sizes.database), own ? `of kameleon's tables; the database has ${inBytes(sizes.database)}` : "of the database file"],
-    ["Embedding cache", number(sum(cache, "texts")), `texts, ${inBytes(sum(cache, "size"))}`],
+    ...(sizes ? [sizeCard(sizes), ["Embedding cache", number(sum(cache, "texts")), `texts, ${inBytes(sum(cache, "size"))}`]] : []),
   ];
   return [
     h("dl", { class: "index-figures" }, figures.map((figure) => card(...figure))),
     h("p", { class: "notice" }, `kameleon ${version}, ${writes ? "reads and writes" : "read-only"}`),
   ];
+}
+
+/** Of kameleon's tables where the database counts them. */
+function sizeCard({ database, tables }) {
+  const own = Object.values(tables).reduce((total, each) => total + each, 0);
+  if (!own) return ["Size", inBytes(database), "of the database file"];
+  return ["Size", inBytes(own), `of kameleon's tables; the database has ${inBytes(database)}`];
 }
 
 function card(name, value, detail, level) {
@@ -203,8 +208,8 @@ function tenants(all, state) {
   ];
 }
 
-function sizes({ tables }) {
-  const rows = Object.entries(tables);
+function sizes(found) {
+  const rows = Object.entries(found?.tables ?? {});
   if (!rows.length) return [];
   return h("details", {}, h("summary", {}, "Sizes of tables"), table("Tables with their indexes", [["Table", ([name]) => h("code", {}, name)], ["Size", ([, bytes]) => inBytes(bytes), true]], rows));
 }

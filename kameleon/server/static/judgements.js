@@ -2,7 +2,7 @@
 
 import { get, send } from "./http.js";
 
-export const storageKey = `kameleon.judgements:${new URL(".", document.baseURI).pathname}`;
+export const storageKey = `kameleon.judgements:${document.body.dataset.records}`;
 
 const key = ({ query, entity, id, tenant }) => JSON.stringify([query, entity, id, tenant ?? ""]);
 
@@ -136,13 +136,14 @@ export class Judgements extends EventTarget {
   }
 }
 
-/** The files that `kameleon eval` reads: BEIR's qrels.tsv and queries.jsonl. A query's id is its number, from 1 on. */
+/** The files that `kameleon eval` reads: BEIR's qrels.tsv and queries.jsonl. A query's id follows from its text, so that
+ * files of different days fit each other. */
 export function asFiles(judgements) {
+  const idOf = encodeURIComponent;
   const queries = [...new Set(judgements.map(({ query }) => query))].sort();
-  const ids = new Map(queries.map((query, place) => [query, `q${place + 1}`]));
-  const lines = judgements.map(({ query, entity, id, gain }) => `${ids.get(query)}\t${entity}/${id}\t${gain}\n`);
+  const lines = judgements.map(({ query, entity, id, gain }) => `${idOf(query)}\t${entity}/${id}\t${gain}\n`);
   return {
     qrels: `query-id\tcorpus-id\tscore\n${lines.join("")}`,
-    queries: queries.map((query) => `${JSON.stringify({ _id: ids.get(query), text: query })}\n`).join(""),
+    queries: queries.map((query) => `${JSON.stringify({ _id: idOf(query), text: query })}\n`).join(""),
   };
 }
