@@ -145,7 +145,7 @@ def weighs(browser: WebDriver) -> None:
     slider = browser.find_element(By.CSS_SELECTOR, ".weight-input")
     slider.send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 6)
     until(browser, lambda: in_url(browser, "weight") == "0.3")
-    until(browser, lambda: shown(browser, ".curve-beside svg"))
+    until(browser, lambda: shown(browser, ".weight svg.curve"))
     browser.find_element(By.CSS_SELECTOR, '[data-tab="judge"]:not(.brand)').click()
     until(browser, lambda: button_named(browser, "Save .30")).click()
     until(browser, lambda: "is .30 now" in browser.find_element(By.ID, "toast").text)
