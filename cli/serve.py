@@ -134,7 +134,7 @@ def serve(app: App, binding: Binding, write: bool, mcp: bool, no_browser: bool, 
     from kameleon.server import app as application
 
     served = application(
-        app.open(),
+        app.open(create=write),
         write=write,
         tenant=binding.tenant,
         token=binding.token,

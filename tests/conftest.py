@@ -184,6 +184,7 @@ SLOW = {
     "test_schemathesis.py": ["test_each_request_is_answered_as_the_document_says"],
     "test_select.py": ["test_many_hits_are_one_bind_a_column_and_in_their_order"],
     "test_serve.py": [
+        "test_from_a_terminal_with_a_screen_it_opens_a_browser",
         "test_it_serves_a_file_in_a_read_only_folder",
         "test_the_command_serves_until_a_signal",
     ],

@@ -8,11 +8,12 @@ from typing import Any
 
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
 from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from kameleon import SearchEngine
+from kameleon import ALL_TENANTS, SearchEngine
 from kameleon.evaluation import read_qrels, read_queries
 from kameleon.server import app
 from kameleon.testing import HashProvider
@@ -168,6 +169,36 @@ def test_judgements_of_a_read_only_server_are_the_browsers_until_one_that_writes
         remove.click()
         until(browser, lambda: len(shown(browser, ".judged-records li")) == 2)
         assert until(browser, lambda: len(search.judgements.list()) == 2)
+        assert reported(browser) == []
+
+
+def test_without_vectors_figures_are_shown_and_no_weight(browser: WebDriver, file_engine: Engine) -> None:
+    search = SearchEngine(file_engine)
+    search.index_record("Note", 1, "fox and hound")
+    search.judgements.set("fox", {("Note", "1"): 1})
+    with serving(app(search, write=True)) as url:
+        browser.get(f"{url}/?tab=judge")
+        until(browser, lambda: shown(browser, "#judge table"))
+        assert rows(browser, "1 judged query") == [["Keywords alone", "1.0000", "1.0000", "1.0000"]]
+        assert not shown(browser, "#judge svg")
+        assert reported(browser) == []
+
+
+def test_queries_of_tenants_are_measured_for_all_and_for_one(browser: WebDriver, file_engine: Engine) -> None:
+    search = SearchEngine(file_engine, HashProvider())
+    for tenant in ("a", "b"):
+        search.for_tenant(tenant).index_records_batch([("Note", str(number), f"fox {number}") for number in range(3)])
+    with serving(app(search, write=True)) as url:
+        marked(browser, url, "fox&tenant=a", 1)
+        marked(browser, url, "fox&tenant=b", 1, 0)
+        kept = search.judgements.list(tenant=ALL_TENANTS)
+        assert sorted((one.tenant, one.gain) for one in kept) == [("a", 1), ("b", 0), ("b", 1)]
+        browser.get(f"{url}/?tab=judge")
+        until(browser, lambda: texts(browser, "#judge table caption") == ["1 judged query"])
+        assert len(shown(browser, ".judged-records li")) == 3
+        Select(browser.find_element(By.CSS_SELECTOR, "#judge select")).select_by_visible_text("b")
+        until(browser, lambda: len(shown(browser, ".judged-records li")) == 2)
+        assert until(browser, lambda: shown(browser, ".weighing svg"))
         assert reported(browser) == []
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 import kameleon
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
+from kameleon.doctor import examine
 from kameleon.errors import InvalidInput
 from kameleon.evaluation import (
     AnswerCache,
@@ -33,6 +34,9 @@ from kameleon.testing import HashProvider
 from kameleon.values import Ref
 
 from .conftest import ids
+from .test_cli import Run, run
+
+__all__ = ["run"]
 
 SHOES = [{"id": f"s{n}", "name": f"running shoes model {n}"} for n in range(4)]
 
@@ -327,3 +331,62 @@ def test_files_are_read_as_judgements_of_records_in_the_index(tenants: SearchEng
     ]
     with pytest.raises(InvalidInput, match=r"cannot hold the record 'E/a\\tb'"):
         list(qrels_lines([Judgement("q", "E", "a\tb")]))
+
+
+def test_the_doctor_notes_judged_records_that_are_not_there(tenants: SearchEngine) -> None:
+    tenants.judgements.set("shoes", [("Product", "s0"), ("Product", "gone"), ("Page", "1")], tenant="acme")
+    tenants.judgements.set("model", [("Product", "gone")], 0, tenant="acme")
+    notes = [one for one in examine(tenants) if one.check == "unknown-judged"]
+    assert [(one.entity, one.count, one.ids, one.severity) for one in notes] == [
+        ("Page", 1, ("acme/1",), "note"),
+        ("Product", 1, ("acme/gone",), "note"),
+    ]
+    assert "unknown-judged" not in {one.check for one in examine(tenants, tenant="beta")}
+
+
+# the command
+
+
+def test_the_command_keeps_judgements_that_eval_takes(run: Run, tmp_path: Path) -> None:
+    run("data", "insert", "Product", stdin="".join(json.dumps(shoe) + "\n" for shoe in SHOES))
+    assert "no query is judged" in run("eval", status=1).stderr
+    done = run("judgements", "set", "model 2", "--relevant", "Product/s2", "--irrelevant", "Product/s1", "--gain", "2")
+    assert done.stdout == "model 2: judged 2\n"
+    assert "give --relevant or --irrelevant" in run("judgements", "set", "model", status=2).stderr
+    assert "ENTITY/ID" in run("judgements", "set", "model", "--relevant", "s1", status=2).stderr
+    run("judgements", "set", "model 3", "--relevant", "Product/s3")
+    listed = "model 2\tProduct/s1\t0\t\nmodel 2\tProduct/s2\t2\t\nmodel 3\tProduct/s3\t1\t\n"
+    assert run("judgements", "list").stdout == listed
+    (one,) = json.loads(run("judgements", "list", "--query", "model 3", "--json").stdout)
+    assert one == {"query": "model 3", "entity": "Product", "id": "s3", "gain": 1.0}
+    measured = json.loads(run("eval", "--json").stdout)
+    assert (measured["queries"], measured["judged"], measured["saved"]) == (2, 3, False)
+    assert len(measured["errors_by_weight"]) == 21
+    files = ["--queries", "q.jsonl", "--qrels", "r.tsv"]
+    assert run("judgements", "export", *files).stdout == "exported 3 judgements of 2 queries\n"
+    of_files = json.loads(run("eval", *files, "--json").stdout)
+    assert of_files["figures"] == measured["figures"]
+    assert json.loads(run("eval", "--after", '{"mode": "keyword"}', "--json").stdout)["judged"] == 3
+    assert "belong together" in run("eval", "--qrels", "r.tsv", status=2).stderr
+    assert run("judgements", "remove", "model 2", "--record", "Product/s2").stdout == "removed 1\n"
+    assert run("judgements", "remove", "model 2").stdout == "removed 1\n"
+    assert "no judgement without a tenant is of" in run("judgements", "remove", "model 2", status=1).stderr
+    run("data", "delete", "Product", "s3")
+    done = run("judgements", "import", *files)
+    assert done.stdout == "imported 2 judgements; left out 1 of records that are not in the index\n"
+    assert len(json.loads(run("judgements", "list", "--json").stdout)) == 3
+
+
+def test_the_command_judges_for_a_tenant(run: Run) -> None:
+    run("data", "insert", "Product", "--tenant", "acme", stdin=json.dumps(SHOES[0]))
+    run("judgements", "set", "shoes", "--relevant", "Product/s0", "--tenant", "acme")
+    assert run("judgements", "list").stdout == ""
+    assert run("judgements", "list", "--all-tenants").stdout == "shoes\tProduct/s0\t1\tacme\n"
+    assert json.loads(run("eval", "--tenant", "acme", "--json").stdout)["queries"] == 1
+    assert "has tenants" in run("eval", status=1).stderr
+    files = ["--queries", "q.jsonl", "--qrels", "r.tsv", "--tenant", "acme"]
+    run("judgements", "export", *files)
+    assert "of the tenant acme" in run("judgements", "remove", "gone", "--tenant", "acme", status=1).stderr
+    run("judgements", "remove", "shoes", "--tenant", "acme")
+    assert run("judgements", "import", *files).stdout == "imported 1 judgements\n"
+    assert run("judgements", "list", "--tenant", "acme").stdout == "shoes\tProduct/s0\t1\tacme\n"

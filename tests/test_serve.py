@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -528,6 +529,30 @@ def test_it_serves_a_file_in_a_read_only_folder(console_script: str, http: httpx
         folder.chmod(0o755)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of POSIX")
+def test_from_a_terminal_with_a_screen_it_opens_a_browser(console_script: str, tmp_path: Path) -> None:
+    """$BROWSER is what Python's `webbrowser` runs: here it writes the address to a pipe that this test reads."""
+    pipe = tmp_path / "opened"
+    os.mkfifo(pipe)
+    opened = os.open(pipe, os.O_RDWR)
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {pipe}\n')
+    browser.chmod(0o755)
+    controller, terminal = os.openpty()
+    environment = {**os.environ, "DISPLAY": ":99", "BROWSER": str(browser)}
+    command = [console_script, "-d", f"sqlite:///{tmp_path / 'app.db'}", "serve", "--write", "--port", "0"]
+    with subprocess.Popen(command, stdout=terminal, env=environment) as process, httpx.Client(trust_env=False) as http:
+        try:
+            assert select.select([opened], [], [], 60)[0], "no browser was opened"
+            place = os.read(opened, 1000).decode().strip()
+            assert f"serving {place}. Ctrl-C ends it" in os.read(controller, 1000).decode()
+            assert http.get(place).status_code == 200
+        finally:
+            process.kill()
+            for number in (opened, controller, terminal):
+                os.close(number)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -551,8 +576,12 @@ def test_what_cannot_be_served_is_one_line_with_the_next_step(run: Run, tmp_path
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused = run("serve", "--port", str(port), status=1).stderr
-    step = f"name another, such as --port {port + 1}, or --port 0 for a free one"
-    assert refused == f"Error: port {port} of 127.0.0.1 is in use: {step}\n"
+    step = "Name another with --port, or --port 0 for a free one"
+    assert refused == f"Error: cannot listen at '127.0.0.1' port {port}: address already in use. {step}\n"
+    for host in ("203.0.113.7", "absent.invalid"):
+        refused = run("serve", "--host", host, "--token", TOKEN, status=1).stderr
+        assert f"cannot listen at {host!r} port 8765" in refused
+        assert refused.endswith("Name an address of this machine, such as --host 127.0.0.1\n")
 
 
 def test_addresses_are_those_of_a_browser() -> None:

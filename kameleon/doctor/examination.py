@@ -12,7 +12,7 @@ begun again. A role from which policies hide records repairs nothing.
 Errors are what makes an index wrong: missing, stale, orphaned, leftover, duplicate, bad-vector, wrong-generation,
 invalid-index, unprotected, hidden. Warnings make it slower, larger, incomplete or at risk: pending, redeclared,
 unpruned, no-wal, pgvector-version, unused-hnsw, unprotected for a role that no policy holds for, and no-extension on
-PostgreSQL. Notes need no action: failed, and no-extension on SQLite.
+PostgreSQL. Notes need no action: failed, unknown-judged, and no-extension on SQLite.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from ..content import check_tenants
 from ..errors import InvalidInput
 from ..indexing.index import HasIndex
 from ..values import ALL_TENANTS
-from . import database, embeddings, records, sources
+from . import database, embeddings, judged, records, sources
 from .findings import Finding
 from .scan import Scan
 
@@ -59,3 +59,4 @@ def findings(scan: Scan) -> Iterator[Finding]:
             yield from records.compared(scan, source)
     yield from embeddings.missing(scan)
     yield from embeddings.unused_index(scan)
+    yield from judged.unknown(scan)

@@ -21,8 +21,8 @@ from .mcp_entities import entities_document
 from .problems import ReadOnly
 from .serving import Serving
 
-PASSAGE_TOKENS = 250
-"""About what a passage takes: it has 1,000 characters at most."""
+PASSAGE_TOKENS = 350
+"""About what a passage takes: it has 1,000 characters at most, and its place."""
 MAX_PASSAGES, SNIPPETS = 20, (60, 2_000)
 """Bound the passages of a hit and the characters of its snippet, within what a search takes. Chosen, not measured."""
 
@@ -102,9 +102,9 @@ def hits(call: Call, limit: int, find: Callable[..., SearchResults]) -> Mapping[
 def sizes(share: int) -> Mapping[str, int]:
     """The options of a search whose hits have so many tokens each: passages that fill them, or a snippet where that is
     less than a passage."""
-    characters = (share - LEAST) * BYTES_A_TOKEN * 2 // 3
+    characters = (share - LEAST // 2) * BYTES_A_TOKEN * 2 // 3
     return {
-        "passages": max(1, min(MAX_PASSAGES, share // PASSAGE_TOKENS)),
+        "passages": min(MAX_PASSAGES, share // PASSAGE_TOKENS),
         "snippet_length": max(SNIPPETS[0], min(SNIPPETS[1], characters)),
     }
 

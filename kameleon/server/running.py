@@ -2,6 +2,7 @@
 
 import errno
 import ipaddress
+import os
 import socket
 from types import FrameType
 
@@ -18,7 +19,13 @@ BACKLOG = 128
 """Connections that wait to be accepted, as `listen` bounds them on most systems."""
 
 
-class AddressInUse(KameleonError):
+STEPS = {
+    errno.EADDRINUSE: "Name another with --port, or --port 0 for a free one",
+    errno.EACCES: "Ports below 1024 need rights: name another with --port",
+}
+
+
+class CannotListen(KameleonError):
     pass
 
 
@@ -54,16 +61,15 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises AddressInUse, and OSError where the host is no address of this machine."""
+    """A socket that listens. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise AddressInUse(
-            f"port {port} of {host} is in use: name another, such as --port {port + 1}, or --port 0 for a free one"
-        ) from error
+        number = error.errno or 0
+        reason = (os.strerror(number) if number > 0 else str(error.strerror)).lower()  # names have negative ones
+        step = STEPS.get(number, "Name an address of this machine, such as --host 127.0.0.1")
+        raise CannotListen(f"cannot listen at {host!r:.80} port {port}: {reason}. {step}") from error
 
 
 def address_of(listening: socket.socket, prefix: str = "") -> str:
@@ -90,6 +96,7 @@ def run(app: ASGIApp, listening: socket.socket) -> None:
         app,
         log_config=None,
         log_level="warning",
+        ws="none",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,

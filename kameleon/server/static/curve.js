@@ -5,8 +5,11 @@ import { share, svg } from "./dom.js";
 const MARGIN = { top: 22, right: 12, bottom: 34, left: 40 };
 const BESIDE = { top: 14, right: 8, bottom: 4, left: 8 }; // as far in as the ends of the slider below it
 
+/** Whether an evaluation has a curve: where no vector was searched there is no weight. */
+export const hasCurve = (found) => found.weight !== null && Object.keys(found.ndcg_by_weight).length > 0;
+
 /** The points of an evaluation, by weight. */
-export function points({ ndcg_by_weight: ndcg, errors_by_weight: errors = {} }) {
+export function points({ ndcg_by_weight: ndcg, errors_by_weight: errors }) {
   return Object.entries(ndcg)
     .map(([weight, value]) => ({ weight: Number(weight), value, error: errors[weight] ?? 0 }))
     .sort((a, b) => a.weight - b.weight);

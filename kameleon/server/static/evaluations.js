@@ -1,7 +1,7 @@
 // Measures the judgements whenever they change: nDCG@10 by weight, and what the index's own weight gives.
 
-import { send } from "./http.js";
 import { debounced } from "./dom.js";
+import { send } from "./http.js";
 
 const WAIT_MS = 150; // of marks in a row the last is measured; chosen, not measured
 
@@ -18,12 +18,12 @@ export class Evaluations extends EventTarget {
     this.state = state;
     const again = debounced(() => this.measure(), WAIT_MS);
     judgements.addEventListener("change", again);
-    state.subscribe((_values, changed) => ["entity", "tenant", "all_tenants"].some((name) => changed.has(name)) && again());
+    state.subscribe((_values, changed) => (changed.has("entity") || changed.has("tenant")) && again());
   }
 
   async measure() {
     this.#running?.abort();
-    if (!this.judgements.list().some(({ gain }) => gain > 0)) {
+    if (!judgedHere(this.judgements.list(), this.state).some(({ gain }) => gain > 0)) {
       this.#become({ found: null, problem: null, isBusy: false });
       return;
     }
@@ -44,9 +44,11 @@ export class Evaluations extends EventTarget {
     await this.measure();
   }
 
+  /** Queries of several tenants are searched in the records of all, unless one is chosen. */
   #body() {
-    const { entity, tenant, all_tenants } = this.state.values;
-    const within = all_tenants ? { all_tenants } : tenant ? { tenant } : {};
+    const { entity, tenant } = this.state.values;
+    const hasTenants = !this.state.page.tenantIsFixed && this.judgements.list().some((each) => each.tenant);
+    const within = tenant ? { tenant } : hasTenants ? { all_tenants: true } : {};
     return { judgements: this.judgements.ownList, entities: entity.length ? entity : undefined, ...within };
   }
 
@@ -54,4 +56,9 @@ export class Evaluations extends EventTarget {
     Object.assign(this, changes);
     this.dispatchEvent(new Event("change"));
   }
+}
+
+/** The judgements of the entities and the tenant that the page is limited to. */
+export function judgedHere(all, { values: { entity, tenant } }) {
+  return all.filter((each) => (!entity.length || entity.includes(each.entity)) && (!tenant || each.tenant === tenant));
 }

@@ -1,28 +1,32 @@
 // The tab "judge": the curve of all judgements, what follows from it, and the judgements themselves.
 
 import { copyText, fill, h, number, share, toast } from "./dom.js";
-import { draw } from "./curve.js";
+import { draw, hasCurve } from "./curve.js";
 import { asFiles } from "./judgements.js";
-import { reading } from "./judging.js";
+import { judgedHere } from "./evaluations.js";
+import { onWidth, reading } from "./judging.js";
 import { problemBox, table } from "./index.js";
 
 const FIGURES = { ndcg: "nDCG@10", recall: "recall@100", mrr: "MRR" };
-const NAMES = { keyword: "Keywords alone", vector: "Vectors alone", weighted: "Weighted fusion", rrf: "Reciprocal ranks" };
+const NAMES = { keyword: "Keywords alone", vector: "Vectors alone", weighted: "Weighted fusion", rrf: "Reciprocal ranks (rrf)", dbsf: "Scores by their distribution (dbsf)" };
+const MOST_SHOWN = 50; // queries, until all are asked for; chosen, not measured
 const EVAL = "kameleon eval --queries queries.jsonl --qrels qrels.tsv --save";
 
 /** Fills the tab. Returns what the page calls when it is shown. */
 export function view(element, state, { judgements, evaluations }) {
-  const parts = Object.fromEntries(["problem", "measured", "local", "list"].map((name) => [name, h("div", { class: `judged-${name}` })]));
+  const parts = Object.fromEntries(["problem", "limits", "measured", "local", "list"].map((name) => [name, h("div", { class: `judged-${name}` })]));
   const files = fileButtons(judgements);
   let isLoaded = false;
+  const isOpen = { value: false, show: () => ((isOpen.value = true), showList()) };
   fill(element, h("div", { class: "view-head" }, h("h2", {}, "Judgements"), files), Object.values(parts));
 
   const showMeasured = () => refill(parts.measured, measured(evaluations, judgements, state, parts.measured.clientWidth));
   const showList = () => {
     const all = judgements.list();
     files.hidden = !all.length;
+    refill(parts.limits, limits(all, state));
     fill(parts.local, localNote(judgements, state));
-    refill(parts.list, all.length ? queries(all, judgements, state) : isLoaded && nothing(state));
+    refill(parts.list, all.length ? queries(judgedHere(all, state), judgements, state, isOpen) : isLoaded && nothing(state));
     showMeasured();
   };
   const load = async () => {
@@ -40,7 +44,8 @@ export function view(element, state, { judgements, evaluations }) {
   judgements.addEventListener("change", showList);
   evaluations.addEventListener("change", showMeasured);
   state.subscribe((_values, changed) => changed.has("weight") && showMeasured());
-  new ResizeObserver(showMeasured).observe(element);
+  state.subscribe((_values, changed) => (changed.has("entity") || changed.has("tenant")) && showList());
+  onWidth(element, showMeasured);
   showList();
   load();
   return { show: showList };
@@ -66,6 +71,20 @@ function nothing(state) {
   );
 }
 
+/** What the judgements are limited to: the tenant, which may be chosen here, and the entities of the search. */
+function limits(all, state) {
+  const { tenant, entity } = state.values;
+  const tenants = [...new Set(all.map((each) => each.tenant).filter(Boolean))].sort();
+  const choose = (event) => state.set({ tenant: event.target.value, all_tenants: !event.target.value });
+  const option = (value, text) => h("option", { value, ".selected": value === tenant }, text);
+  const picker = h("select", { class: "select", "aria-label": "Tenant", onchange: choose }, option("", "All tenants"), tenants.map((name) => option(name, name)));
+  const everything = h("button", { type: "button", class: "link-button", onclick: () => state.set({ entity: [] }) }, "Show all entities");
+  return [
+    tenants.length > 0 && !state.page.tenantIsFixed && h("p", { class: "buttons" }, picker, !tenant && h("span", { class: "notice" }, "Each query is searched in the records of all tenants. Choose one to measure its own searches.")),
+    entity.length > 0 && h("p", { class: "notice" }, `Only of ${entity.join(", ")}, as in your search. `, everything),
+  ];
+}
+
 /** Changes the state instead of loading the page again. */
 function follow(event, state, changes) {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -82,11 +101,9 @@ function measured(evaluations, judgements, state, width) {
     { class: isBusy ? "measured is-busy" : "measured" },
     hasCurve(found) ? weighing(found, evaluations, state, width) : h("p", { class: "notice" }, "No vector was searched, so there is no weight to choose."),
     figures(found),
-    (found.notes ?? []).map((note) => h("p", { class: "notice" }, note)),
+    found.notes.map((note) => h("p", { class: "notice" }, note)),
   );
 }
-
-const hasCurve = ({ ndcg_by_weight: curve, weight }) => Boolean(curve && Object.keys(curve).length) && weight !== null;
 
 function unmeasured(judgements) {
   return judgements.list().length ? h("p", { class: "notice" }, "Only records that are not relevant are judged so far: mark one that is.") : null;
@@ -146,9 +163,9 @@ function commandButton(command) {
   return h("button", { type: "button", class: "copy-command", title: "Copy", onclick: () => copyText(command) }, h("code", {}, command));
 }
 
-function valuesTable({ ndcg_by_weight: curve, errors_by_weight: errors = {} }) {
+function valuesTable({ ndcg_by_weight: curve, errors_by_weight: errors }) {
   const rows = Object.keys(curve).sort((a, b) => a - b);
-  const columns = [["Weight", (weight) => share(Number(weight)), true], ["nDCG@10", (weight) => share(curve[weight], 4), true], ["±", (weight) => share(errors[weight] ?? 0, 4), true]];
+  const columns = [["Weight", (weight) => share(Number(weight)), true], ["nDCG@10", (weight) => share(curve[weight], 4), true], ["±", (weight) => share(errors[weight], 4), true]];
   return h("details", {}, h("summary", {}, "Values"), table("nDCG@10 by weight, with two standard errors of the difference to the index's", columns, rows));
 }
 
@@ -168,15 +185,15 @@ function localNote(judgements, state) {
   return h("p", { class: "notice buttons" }, `${kept}, not in the index.`, keep, clear);
 }
 
-function queries(all, judgements, state) {
-  const groups = Map.groupBy ? Map.groupBy(all, ({ query }) => query) : grouped(all);
-  return [h("h3", {}, `${number(groups.size)} ${groups.size === 1 ? "query" : "queries"}, ${number(all.length)} ${all.length === 1 ? "judgement" : "judgements"}`), h("ul", { class: "judged-queries" }, [...groups].map(([query, marks]) => queryItem(query, marks, judgements, state)))];
-}
-
-function grouped(all) {
+function queries(all, judgements, state, isOpen) {
   const groups = new Map();
   for (const each of all) groups.set(each.query, [...(groups.get(each.query) ?? []), each]);
-  return groups;
+  const shown = [...groups].slice(0, isOpen.value ? groups.size : MOST_SHOWN);
+  return [
+    h("h3", {}, `${number(groups.size)} ${groups.size === 1 ? "query" : "queries"}, ${number(all.length)} ${all.length === 1 ? "judgement" : "judgements"}`),
+    h("ul", { class: "judged-queries" }, shown.map(([query, marks]) => queryItem(query, marks, judgements, state))),
+    shown.length < groups.size && h("button", { type: "button", class: "button", onclick: isOpen.show }, `Show all ${number(groups.size)}`),
+  ];
 }
 
 function queryItem(query, marks, judgements, state) {

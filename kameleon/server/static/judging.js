@@ -1,7 +1,7 @@
 // Marks hits as relevant or not, beside each hit; draws nDCG@10 by weight beside the slider.
 
 import { fill, h, share, svg, toast } from "./dom.js";
-import { at, draw, points } from "./curve.js";
+import { at, draw, hasCurve, points } from "./curve.js";
 import { Evaluations } from "./evaluations.js";
 import { Judgements } from "./judgements.js";
 import { view } from "./judged.js";
@@ -86,7 +86,7 @@ export function curve(element, state) {
     element.classList.toggle("is-busy", evaluations.isBusy);
     const { found, problem } = evaluations;
     if (problem) return fill(image), fill(readout, problem.message);
-    if (!found?.ndcg_by_weight) return fill(image), fill(readout, waiting(judgements, evaluations));
+    if (!found || !hasCurve(found)) return fill(image), fill(readout, waiting(judgements, evaluations));
     const chosen = state.values.weight ?? found.weight;
     fill(image, draw(found, { width: element.clientWidth || 300, height: 110, chosen, isBeside: true, onChoose: (weight) => state.set({ weight }) }));
     return fill(readout, reading(found, chosen));
@@ -94,8 +94,18 @@ export function curve(element, state) {
   evaluations.addEventListener("change", show);
   judgements.addEventListener("change", show);
   state.subscribe((_values, changed) => changed.has("weight") && show());
-  new ResizeObserver(show).observe(element);
+  onWidth(element, show);
   show();
+}
+
+/** Calls a function when an element has another width. */
+export function onWidth(element, call) {
+  let width = 0;
+  new ResizeObserver(() => {
+    if (element.clientWidth === width) return;
+    width = element.clientWidth;
+    call();
+  }).observe(element);
 }
 
 function waiting(judgements, { isBusy, found }) {

@@ -1,0 +1,26 @@
+"""Checks what the judgements that are kept with the index name. Imports `indexing`, `stores` and `values`."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..indexing.judgements import read_judgements
+from ..stores.tables import parts
+from ..values import Ref
+from .findings import Finding, Tally
+from .scan import Scan
+
+
+def unknown(scan: Scan) -> Iterator[Finding]:
+    """Judged records that are not in the index."""
+    with scan.index.reading(tenants=scan.tenants) as connection:
+        refs = sorted({one.ref for one in read_judgements(scan.index, connection, scan.tenants)})
+    there, tally = set[Ref](), Tally()
+    for part in parts(refs, scan.batch_size):
+        with scan.index.reading(tenants=scan.tenants) as connection:
+            there.update(scan.store.contents.states(connection, part, None))
+    tally.add(ref for ref in refs if ref not in there)
+    message = "judged records that are not in the index, which `kameleon eval` counts as not found"
+    for finding in tally.findings(
+        "unknown-judged", message, "`kameleon judgements remove` where they are gone for good"
+    ):
+        yield replace(finding, severity="note")
