@@ -175,7 +175,7 @@ def test_judgements_of_a_read_only_server_are_the_browsers_until_one_that_writes
 def test_without_vectors_figures_are_shown_and_no_weight(browser: WebDriver, file_engine: Engine) -> None:
     search = SearchEngine(file_engine)
     search.index_record("Note", 1, "fox and hound")
-    search.judgements.set("fox", {("Note", "1"): 1})
+    search.judgements.set("fox", [("Note", "1")])
     with serving(app(search, write=True)) as url:
         browser.get(f"{url}/?tab=judge")
         until(browser, lambda: shown(browser, "#judge table"))
