@@ -284,7 +284,7 @@ def test_a_server_of_one_tenant_gives_nothing_of_others(index: SearchEngine, ten
     assert all("tenant" not in tool.input_schema["properties"] for tool in tools)
     assert [hit["tenant"] for hit in own.structured_content["hits"]] == ["acme"]
     assert all(other.is_error and "leave the tenant out" in other.content[0].text for other in others)
-    assert {one["name"]: one["records"] for one in entities["entities"]}["Memo"] == 1
+    assert {one["name"]: one["records"] for one in entities["entities"]} == {"Memo": 1}
     assert "zork" not in json.dumps(entities)
 
 

@@ -17,7 +17,7 @@ from ..records import Record
 from ..values import SearchResult, SearchResults
 from . import mcp_models as models
 from .mcp_budget import BYTES_A_TOKEN, LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
-from .mcp_entities import entities_document
+from .mcp_entities import entities_document, names_of
 from .problems import ReadOnly
 from .serving import Serving
 
@@ -179,11 +179,12 @@ def status(call: Call, given: models.StatusArguments) -> Mapping[str, Any]:
 
 def store(call: Call, given: models.StoreArguments) -> Mapping[str, Any]:
     records = [{**record, "id": record.get("id") or str(uuid.uuid4())} for record in given.records]
-    options = {"on_conflict": given.on_conflict, "create": given.create, **call.within(given.tenant)}
+    within = call.within(given.tenant)
+    options = {"on_conflict": given.on_conflict, "create": given.create, **within}
     try:
         report = call.serving.records.insert(given.entity, records, **options)
     except UnknownEntity as error:
-        known = ", ".join(one.name for one in call.serving.records.entities()) or "none"
+        known = ", ".join(names_of(call.serving, within)) or "none"
         raise UnknownEntity(
             f"unknown entity {given.entity!r:.80}. Known: {known}. With create = true it is made of these records"
         ) from error
