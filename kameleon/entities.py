@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import ARRAY, JSON, Boolean, Date, DateTime, Enum, Integer, Numeric, String
 
 from .content import check_tenants
-from .errors import UnknownEntity, seen
+from .errors import SECRET_NAME, UnknownEntity, seen
 from .indexing.index import HasIndex
 from .orm.callers import sessions_of
 from .orm.syncing import status as status_of
@@ -129,8 +129,8 @@ def _columns(mapped: "Mapped") -> Iterator[FieldDescription]:
         type_ = attribute.columns[0].type
         kind = next((name for cls, name in TYPES if isinstance(type_, cls)), "any")
         is_text = attribute.key in mapped.declaration.fields
-        is_key = attribute.columns[0].primary_key
-        yield FieldDescription(attribute.key, kind, is_text, not is_key and kind != "object" and not is_text)
+        is_hidden = attribute.columns[0].primary_key or is_text or SECRET_NAME.match(attribute.key) is not None
+        yield FieldDescription(attribute.key, kind, is_text, kind not in ("any", "object") and not is_hidden)
 
 
 def _mapped(search: HasIndex, name: str) -> "Mapped | None":

@@ -18,6 +18,7 @@ import kameleon
 from kameleon import RecordStore, SearchEngine, Worker
 from kameleon.doctor import examine
 from kameleon.errors import InvalidInput, StorageError
+from kameleon.evaluation import AnswerCache, evaluate
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
 
@@ -159,6 +160,32 @@ def test_an_editor_sets_rules_of_the_tenant_that_it_acts_for(roles: Roles) -> No
     with pytest.raises(StorageError, match="permission denied"):
         reader.rules.remove("lamps")
     assert editor.rules.remove("lamps")
+
+
+def test_an_editor_judges_records_of_the_tenant_that_it_acts_for(roles: Roles) -> None:
+    admin = roles.search("app_admin")
+    for tenant in ("t1", "t2"):
+        admin.index_records_batch([("Bill", n, f"lamp {n}") for n in "123"], tenant=tenant)
+    roles.grant("app_reader", "app_editor")
+    admin.admin.protect("app.tenant")
+    editor, reader = roles.search("app_editor"), roles.search("app_reader")
+    editor.judgements.set("lamp 2", [("Bill", "2"), ("Bill", "gone")], tenant="t1")
+    editor.judgements.set("lamp 3", [("Bill", "3")], tenant="t2")
+    editor.judgements.set("lamp 2", [("Bill", "2")], 2, tenant="t1")
+    for search in (editor, reader):
+        cached = evaluate(search, tenant="t1", cache=AnswerCache())
+        assert cached == evaluate(search, tenant="t1")
+        assert (cached.queries, cached.judged, cached.unknown) == (1, 2, 1)
+    with reader.engine.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL app.tenant = 't2'")
+        assert [one.tenant for one in reader.judgements.list(tenant=["t1", "t2"], connection=connection)] == ["t2"]
+    with editor.engine.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL app.tenant = 't2'")
+        with pytest.raises(StorageError, match="row-level security"):
+            editor.judgements.set("lamp", [("Bill", "1")], tenant="t1", connection=connection)
+    with pytest.raises(StorageError, match="permission denied"):
+        reader.judgements.remove("lamp 2", tenant="t1")
+    assert editor.judgements.remove("lamp 2", tenant="t1") == 2
 
 
 def test_a_writer_writes_and_makes_no_table(indexed: Roles, pg_engine: Engine) -> None:

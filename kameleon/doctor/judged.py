@@ -17,7 +17,7 @@ def unknown(scan: Scan) -> Iterator[Finding]:
     there, tally = set[Ref](), Tally()
     for part in parts(refs, scan.batch_size):
         with scan.index.reading(tenants=scan.tenants) as connection:
-            there.update(ref for ref, _ in scan.store.contents.located(connection, part, None))
+            there.update(scan.store.contents.states(connection, part, None))
     tally.add(ref for ref in refs if ref not in there)
     message = "judged records that are not in the index, which `kameleon eval` counts as not found"
     for finding in tally.findings(

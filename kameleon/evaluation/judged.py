@@ -86,8 +86,8 @@ def _there(search: "SearchEngine", refs: Sequence[Ref], tenants: Tenants) -> set
     found = set[Ref]()
     for part in parts(refs, IDS_A_READ):
         with search.index.reading(tenants=tenants) as connection:
-            found.update(ref for ref, _ in search.index.store.contents.located(connection, part, None))
-    return found.intersection(refs)
+            found.update(search.index.store.contents.states(connection, part, None))
+    return found
 
 
 def find_judged(

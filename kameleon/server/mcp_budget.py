@@ -15,8 +15,9 @@ SHORT = 200
 """Bounds the characters of a field that is kept of a record that is cut. Chosen, not measured."""
 BORDERS = ("\n\n", "\n", ". ", "? ", "! ", "。", " ")
 """Where a text is cut, the best first."""
-LEAST = 60
-"""Bounds the tokens that a hit is cut to: those of a snippet and of its keys. Chosen, not measured."""
+LEAST = 100
+"""Bounds the tokens that a hit is cut to: those of a snippet and of its keys, and a few fields. Chosen, not
+measured."""
 
 
 def as_text(document: Any) -> str:

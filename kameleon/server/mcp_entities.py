@@ -12,19 +12,22 @@ from ..values import ALL_TENANTS
 from .mcp_budget import tokens
 from .serving import Serving
 
-VALUES = 10
-"""Bounds the values of a field that are given. Chosen, not measured."""
+VALUES, EXAMPLES = 10, 3
+"""Bound the values of a field that are given: where these are the values of half of the records, and where they are
+examples of many. Chosen, not measured."""
 COUNTED = 20
 """Bounds the fields of an entity whose values are counted: the facets of one search."""
-DETAILED = 8
-"""Bounds the entities whose values are counted where none is named: each is a search. Chosen, not measured."""
+DETAILED = 200_000
+"""Bounds the records whose values are counted where no entity is named: 100,000 take 1 s of CPU."""
 SUMMARIZED, FIELDS, NAME = 10, 12, 60
 """Bound the entities, the fields of each and the characters of a name in a tool's description. Chosen, not
 measured."""
 
 
 def entities_of(serving: Serving, within: Mapping[str, Any]) -> list[EntityDescription]:
-    return describe(serving.search, tenant=within.get("tenant", ALL_TENANTS))
+    """All, or those that have tenants where one is named."""
+    found = describe(serving.search, tenant=within.get("tenant", ALL_TENANTS))
+    return [one for one in found if one.has_tenants or "tenant" not in within]
 
 
 def names_of(serving: Serving, within: Mapping[str, Any]) -> list[str]:
@@ -38,9 +41,12 @@ def entities_document(serving: Serving, within: Mapping[str, Any], name: str | N
     if name is not None and not chosen:
         raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(one.name for one in found) or 'none'}")
     shown: list[dict[str, Any]] = []
+    counted = 0
     left = budget - tokens({"entities": [], "left_out": len(chosen)})
-    for place, one in enumerate(chosen):
-        document = entity_document(one, values_of(serving, one, within) if place < DETAILED else {})
+    for one in chosen:
+        counted += one.indexed
+        is_detailed = name is not None or counted <= DETAILED
+        document = entity_document(one, values_of(serving, one, within) if is_detailed else {})
         if tokens(document) >= left:
             document = entity_document(one, {})
         left -= tokens(document) + 1
@@ -72,12 +78,14 @@ def values_of(serving: Serving, one: EntityDescription, within: Mapping[str, Any
         listed = serving.search.search("", entities=named(serving.search, [one.name]), facets=fields, limit=1, **within)
     except InvalidInput:
         return {}
-    return {name: values[:VALUES] for name, values in facets_document(listed.facets).items() if are_shared(values)}
+    found = facets_document(listed.facets)
+    return {name: values[: most_of(values, one.indexed)] for name, values in found.items() if values}
 
 
-def are_shared(values: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the values are few, or some of them are in several records: those of a key are neither."""
-    return len(values) <= VALUES or any(one["count"] > 1 for one in values)
+def most_of(values: Sequence[Mapping[str, Any]], records: int) -> int:
+    """How many values of a field are given, the most frequent first."""
+    is_shared = len(values) <= VALUES or 2 * sum(one["count"] for one in values[:VALUES]) >= records
+    return VALUES if is_shared else EXAMPLES
 
 
 def summary_of(serving: Serving, within: Mapping[str, Any]) -> str:

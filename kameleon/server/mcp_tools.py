@@ -17,12 +17,12 @@ from ..records import Record
 from ..values import SearchResult, SearchResults
 from . import mcp_models as models
 from .mcp_budget import BYTES_A_TOKEN, LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
-from .mcp_entities import entities_document
+from .mcp_entities import entities_document, names_of
 from .problems import ReadOnly
 from .serving import Serving
 
-PASSAGE_TOKENS = 250
-"""About what a passage takes: it has 1,000 characters at most."""
+PASSAGE_TOKENS = 350
+"""About what a passage takes: it has 1,000 characters at most, and its place."""
 MAX_PASSAGES, SNIPPETS = 20, (60, 2_000)
 """Bound the passages of a hit and the characters of its snippet, within what a search takes. Chosen, not measured."""
 
@@ -102,9 +102,9 @@ def hits(call: Call, limit: int, find: Callable[..., SearchResults]) -> Mapping[
 def sizes(share: int) -> Mapping[str, int]:
     """The options of a search whose hits have so many tokens each: passages that fill them, or a snippet where that is
     less than a passage."""
-    characters = (share - LEAST) * BYTES_A_TOKEN * 2 // 3
+    characters = (share - LEAST // 2) * BYTES_A_TOKEN * 2 // 3
     return {
-        "passages": max(1, min(MAX_PASSAGES, share // PASSAGE_TOKENS)),
+        "passages": min(MAX_PASSAGES, share // PASSAGE_TOKENS),
         "snippet_length": max(SNIPPETS[0], min(SNIPPETS[1], characters)),
     }
 
@@ -179,11 +179,12 @@ def status(call: Call, given: models.StatusArguments) -> Mapping[str, Any]:
 
 def store(call: Call, given: models.StoreArguments) -> Mapping[str, Any]:
     records = [{**record, "id": record.get("id") or str(uuid.uuid4())} for record in given.records]
-    options = {"on_conflict": given.on_conflict, "create": given.create, **call.within(given.tenant)}
+    within = call.within(given.tenant)
+    options = {"on_conflict": given.on_conflict, "create": given.create, **within}
     try:
         report = call.serving.records.insert(given.entity, records, **options)
     except UnknownEntity as error:
-        known = ", ".join(one.name for one in call.serving.records.entities()) or "none"
+        known = ", ".join(names_of(call.serving, within)) or "none"
         raise UnknownEntity(
             f"unknown entity {given.entity!r:.80}. Known: {known}. With create = true it is made of these records"
         ) from error

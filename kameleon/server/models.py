@@ -30,9 +30,9 @@ Names = Name | list[Name]
 Id = Annotated[str, StringConstraints(min_length=1)] | int
 Ids = Id | list[Id]
 Tenants = str | list[str]
+Cursor = Annotated[str, StringConstraints(min_length=1)]
 Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_BYTES)]
 Gain = Annotated[float, Field(ge=0, le=MAX_GAIN)]
-Cursor = Annotated[str, StringConstraints(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

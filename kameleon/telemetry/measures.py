@@ -30,6 +30,7 @@ MODE = "kameleon.search.mode"
 LEGS = "kameleon.search.legs"
 STEP = "kameleon.step"
 TASK = "kameleon.worker.task"
+TAKEN = "kameleon.worker.records"
 OUTCOME = "kameleon.outcome"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -88,3 +89,8 @@ def database(bind: Engine | Connection) -> dict[str, Any]:
     name = (bind.engine.url.database or "").replace("\\", "/").rpartition("/")[2]
     system = bind.dialect.name
     return {SYSTEM: system, **({"db.namespace": name} if name else {})}
+
+
+def batch(size: int) -> dict[str, int]:
+    """The attribute of so many records that are written together; the convention has none for one."""
+    return {BATCH_SIZE: size} if size > 1 else {}

@@ -4,6 +4,8 @@ import { isDefault } from "./state.js";
 
 const RANKING = ["mode", "fusion", "weight", "min_score", "diversity", "synonyms", "rules"];
 const SHARED = ["entity", "where", "sort", "limit", "passages", "group_by", "tenant", "all_tenants"];
+/** Characters of the snippets beside two legs. */
+const ONE_LINE = 72;
 
 /** The options of `search`, or of `similar`, that are not as the library has them without being asked. */
 export function options(values) {
@@ -37,7 +39,8 @@ export function comparesLegs(values) {
 /** What the page asks for, beside what the user did. */
 export function pageRequest(values, { withLegs = true } = {}) {
   const { path, params } = request(values);
-  return { path, params: { ...params, explain: true, ...(withLegs && comparesLegs(values) ? { legs: true } : {}) } };
+  const compares = comparesLegs(values);
+  return { path, params: { ...params, explain: true, ...(compares ? { snippet_length: ONE_LINE, legs: withLegs } : {}) } };
 }
 
 /** The same as a request for the counts of fields. */

@@ -5,6 +5,8 @@ import { explanation, scoreBar } from "./explaining.js";
 import * as judging from "./judging.js";
 import { factNodes, factsOf, titled } from "./texts.js";
 
+const shownHits = new WeakMap();
+
 export const keyOf = (hit) => JSON.stringify([hit.entity, hit.id, hit.tenant ?? ""]);
 
 /** The list item of a hit; one of a listing is not ranked. `actions` are {similar(hit), filter(field, value),
@@ -35,7 +37,16 @@ export function hitItem(hit, place, { state, actions, open, isRanked }) {
     ),
   );
   if (open.has(key)) details.append(explanation(hit));
+  shownHits.set(item, hit);
   return item;
+}
+
+/** Draws the facts of hits again, once it is known which fields are filtered by. */
+export function redrawFacts(list, actions) {
+  for (const item of list.children) {
+    const hit = shownHits.get(item);
+    item.querySelector(".facts")?.replaceWith(factList(hit, factsOf(hit), actions));
+  }
 }
 
 function scoreOf(hit) {

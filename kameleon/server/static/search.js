@@ -5,7 +5,7 @@ import { entityPicker, modePicker, optionsMenu, queryBar, weightSlider } from ".
 import { withCondition } from "./conditions.js";
 import { announce, fill, h, number } from "./dom.js";
 import { filterChips, filtersPanel } from "./filters.js";
-import { hitItem } from "./hits.js";
+import { hitItem, redrawFacts } from "./hits.js";
 import { get } from "./http.js";
 import { legsView } from "./legs.js";
 import { emptyIndex, noHits, notices, problem } from "./messages.js";
@@ -81,7 +81,7 @@ class SearchView {
       this.picker.show(entities);
       this.sort.draw();
       await this.filters.define();
-      if (this.#answer && !this.#open.size) this.#draw(this.#answer);
+      redrawFacts(this.list, this.actions);
     } catch {
       this.picker.show([]);
     }
