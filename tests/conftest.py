@@ -148,6 +148,10 @@ SLOW = {
         "test_progress_reports_phases_counts_and_blocking_sessions",
         "test_writers_that_meet_are_repeated_and_never_fail",
     ],
+    "test_page.py": [
+        "test_a_server_of_one_tenant_offers_no_other",
+        "test_what_is_copied_finds_what_is_shown",
+    ],
     "test_processes.py": [
         "test_a_wait_for_sqlites_lock_polls_often",
         "test_processes_at_once_lose_nothing_and_find_nothing_that_is_gone",
