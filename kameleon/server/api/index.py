@@ -57,7 +57,7 @@ def status(call: Call[Within]) -> Mapping[str, Any]:
         "entities": [asdict(one) for one in search.get_status(**counted(call))],
         "generations": [generation(call, one) for one in generations],
         "reindex": run and run_document(run),
-        **({"cache": [], "size": None, "tenants": []} if call.serving.tenant else of_all_tenants(search)),
+        **({"cache": [], "size": None, "tenants": []} if call.serving.tenant is not None else of_all_tenants(search)),
     }
 
 
@@ -89,7 +89,7 @@ def failures(call: Call[FailuresRequest]) -> Mapping[str, Any]:
 
 
 def doctor(call: Call[Within]) -> Mapping[str, Any]:
-    if call.serving.tenant:
+    if call.serving.tenant is not None:
         raise InvalidInput("the doctor examines the whole index, and this server is for one tenant: `kameleon doctor`")
     return {"findings": [asdict(one) for one in examine(call.serving.search, **counted(call))]}
 

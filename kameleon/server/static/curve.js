@@ -44,7 +44,8 @@ export function reading(found, chosen) {
   const figure = `nDCG@10 ${share(value, 3)} at ${share(chosen)}`;
   if (Math.abs(chosen - found.weight) < 1e-9) return `${figure}, the index's weight; ${queries}`;
   const sign = difference < 0 ? "−" : "+";
-  return `${figure}: ${sign}${share(Math.abs(difference), 3)} ± ${share(error, 3)} to the index's ${share(found.weight)}; ${queries}`;
+  const range = found.queries > 1 ? ` ± ${share(error, 3)}` : "";
+  return `${figure}: ${sign}${share(Math.abs(difference), 3)}${range} to the index's ${share(found.weight)}; ${queries}`;
 }
 
 /** The ends of the vertical axis, at least .1 apart, and its marks, so many at most and at whole steps. */
