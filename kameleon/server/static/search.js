@@ -69,8 +69,7 @@ class SearchView {
       if (names.length) this.#ask({ isMoved: names.every((name) => name === "weight" || name === "fusion") });
       if (changed.has("tenant") || changed.has("all_tenants")) this.#loadEntities();
     });
-    this.#loadEntities();
-    this.#ask();
+    this.#ask().then(() => this.#loadEntities()); // hits come first
   }
 
   async #loadEntities() {
@@ -146,7 +145,7 @@ class SearchView {
     announce(summary.text);
     fill(this.notes, notices(answer, this.state));
     if (answer.hits.length) fill(this.after, answer.cursor && this.#more(answer.cursor));
-    else fill(this.after, this.#entities.length || values.q ? noHits(this.state) : emptyIndex(this.state));
+    else fill(this.after, values.q || values.like || values.where || values.entity.length ? noHits(this.state) : emptyIndex(this.state));
   }
 
   #drawTools(values) {
