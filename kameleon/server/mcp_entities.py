@@ -25,7 +25,9 @@ measured."""
 
 
 def entities_of(serving: Serving, within: Mapping[str, Any]) -> list[EntityDescription]:
-    return describe(serving.search, tenant=within.get("tenant", ALL_TENANTS))
+    """All, or those that have tenants where one is named."""
+    found = describe(serving.search, tenant=within.get("tenant", ALL_TENANTS))
+    return [one for one in found if one.has_tenants or "tenant" not in within]
 
 
 def names_of(serving: Serving, within: Mapping[str, Any]) -> list[str]:

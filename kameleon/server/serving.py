@@ -1,5 +1,4 @@
-"""What an application serves, and to whom. Imports `content`, `engine`, `errors`, `evaluation`, `records` and `values`.
-"""
+"""What an application serves, and to whom. Imports `content`, `engine`, `errors`, `evaluation`, `records` and `values`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
