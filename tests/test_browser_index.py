@@ -1,14 +1,14 @@
 """The page's views of judgements and of the index, in headless Chromium."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 from sqlalchemy import Engine
 from starlette.applications import Starlette
@@ -71,7 +71,7 @@ class Waiting(HashProvider):
         super().__init__(**options)
         self.may = Event()
 
-    def embed_batch(self, texts: list[str]) -> Any:
+    def embed_batch(self, texts: Sequence[str]) -> Any:
         assert sum(map(len, self.calls)) < 10 or self.may.wait(60)
         return super().embed_batch(texts)
 
@@ -137,11 +137,12 @@ def marked(browser: WebDriver, url: str, query: str, *marks: int) -> None:
     browser.get(f"{url}/?q={query}")
     until(browser, lambda: len(shown(browser, ".judge")) >= len(marks))
     for place, gain in enumerate(marks):
-        until(browser, lambda mark=f".judge-{gain}", place=place: press(shown(browser, mark)[place]))
+        until(browser, partial(pressed, browser, f".judge-{gain}", place))
 
 
-def press(mark: WebElement) -> bool:
-    """Presses a mark that is not pressed yet; whether it is. A later answer to the same search replaces the hits."""
+def pressed(browser: WebDriver, selector: str, place: int) -> bool:
+    """Whether a mark is pressed; else it is, now. A later answer to the same search replaces the hits."""
+    mark = shown(browser, selector)[place]
     if mark.get_attribute("aria-pressed") == "true":
         return True
     mark.click()
