@@ -2,13 +2,13 @@
 and `values`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-from .excerpts import Passage, Snippet
+from .excerpts import Passage
 from .values import Bucket, IndexReport, ReindexRun, SearchResult, SearchResults
 
 
@@ -26,7 +26,7 @@ def results_document(results: SearchResults, *, explain: bool = False) -> dict[s
         "note": results.plan.note,
         "corrections": results.plan.corrections,
         "synonyms": results.plan.synonyms,
-        **({"plan": asdict(results.plan)} if explain else {}),
+        **({"plan": shallow(results.plan)} if explain else {}),
     }
 
 
@@ -41,19 +41,19 @@ def hit_document(hit: SearchResult, *, explain: bool = False) -> dict[str, Any]:
         "data": hit.data,
         "matched_text": hit.matched_text,
         "spans": hit.spans,
-        "snippet": hit.snippet and snippet_document(hit.snippet),
+        "snippet": hit.snippet and shallow(hit.snippet),
         **({"passages": [passage_document(passage) for passage in hit.passages]} if hit.passages else {}),
-        **({"explanation": [asdict(leg) for leg in hit.explanation]} if explain else {}),
+        **({"explanation": [shallow(leg) for leg in hit.explanation]} if explain else {}),
     }
 
 
-def snippet_document(snippet: Snippet) -> dict[str, Any]:
-    """As `asdict` has it, which copies each place of a match."""
-    return {field.name: getattr(snippet, field.name) for field in fields(snippet)}
+def shallow(value: Any) -> dict[str, Any]:
+    """A dataclass with slots as a mapping, its values as they are: `asdict` copies them, at 0.1 ms a hit."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def passage_document(passage: Passage) -> dict[str, Any]:
-    return asdict(passage) | {"score": round(passage.score, 6)}
+    return shallow(passage) | {"score": round(passage.score, 6)}
 
 
 def record_document(record: Any) -> dict[str, Any]:

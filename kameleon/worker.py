@@ -17,7 +17,7 @@ from .forking import per_process
 from .orm.syncing import index_marked
 from .stores.claims import CLAIM_LEASE, worker_name
 from .telemetry import operation
-from .telemetry.measures import BATCH_SIZE, TASK, WORK
+from .telemetry.measures import TAKEN, TASK, WORK
 from .values import IndexReport
 
 log = logging.getLogger("kameleon.worker")
@@ -65,7 +65,7 @@ class Worker:
             return self.search.reindexing.building.help_out()
         most = max(claim.attempts for claim in claimed)
         pause = timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most))
-        with operation(WORK, attributes={TASK: "queue", BATCH_SIZE: len(claimed)}):
+        with operation(WORK, attributes={TASK: "queue", TAKEN: len(claimed)}):
             return self._index.filling.work_off(claimed, pause=pause)
 
     def _trim_cache(self) -> None:

@@ -81,6 +81,12 @@ SLOW = {
     "test_analyser.py": ["test_a_long_text_of_one_part_is_read_and_marked"],
     "test_async.py": ["test_an_async_session_commits_any_number_of_objects"],
     "test_browser.py": ["test_axe_finds_nothing_serious"],
+    "test_browser_index.py": [
+        "test_a_running_reindex_is_shown_with_its_progress_until_it_ends",
+        "test_judgements_of_a_read_only_server_are_the_browsers_until_one_that_writes_keeps_them",
+        "test_queries_of_tenants_are_measured_for_all_and_for_one",
+        "test_the_index_is_shown_of_one_tenant",
+    ],
     "test_bulk_updates.py": ["test_memory_does_not_grow_with_the_rows"],
     "test_cli.py": [
         "test_ctrl_c_ends_a_run_that_waits_for_input",
@@ -142,6 +148,10 @@ SLOW = {
         "test_progress_reports_phases_counts_and_blocking_sessions",
         "test_writers_that_meet_are_repeated_and_never_fail",
     ],
+    "test_page.py": [
+        "test_a_server_of_one_tenant_offers_no_other",
+        "test_what_is_copied_finds_what_is_shown",
+    ],
     "test_processes.py": [
         "test_a_wait_for_sqlites_lock_polls_often",
         "test_processes_at_once_lose_nothing_and_find_nothing_that_is_gone",
@@ -181,7 +191,7 @@ SLOW = {
         "test_a_folder_that_moved_is_the_same_model",
         "test_an_engine_without_the_object_embeds_as_the_object_did",
     ],
-    "test_schemathesis.py": ["test_each_request_is_answered_as_the_document_says"],
+    "test_schemathesis.py": ["test_each_answer_is_one_that_the_document_describes"],
     "test_select.py": ["test_many_hits_are_one_bind_a_column_and_in_their_order"],
     "test_serve.py": [
         "test_from_a_terminal_with_a_screen_it_opens_a_browser",

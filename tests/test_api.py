@@ -14,6 +14,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import JSON
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
@@ -28,6 +30,7 @@ from kameleon.testing import HashProvider
 from .conftest import Indexes, Make
 
 PLACE = "http://127.0.0.1"
+TOKEN = "correct-horse-battery-staple"  # noqa: S105
 LAMPS: list[dict[str, Any]] = [
     {"id": 1, "name": "red desk lamp", "kind": "desk", "price": 8, "made": "2026-01-31"},
     {"id": 2, "name": "red floor lamp", "kind": "floor", "price": 80, "made": "2026-02-01T10:00Z"},
@@ -497,9 +500,19 @@ def test_the_document_has_every_operation_and_its_parameters(client: TestClient)
     assert {"where", "limit", "cursor", "legs", "passages"} <= names
     where = next(parameter for parameter in search["get"]["parameters"] if parameter["name"] == "where")
     assert where["content"]["application/json"]["schema"]["type"] == "object"
+    assert document["security"] == []
+    assert document["servers"] == [{"url": "/"}]
     one = document["paths"]["/api/records/{entity}/{id}"]
     assert one.keys() == {"get", "put", "patch", "delete"}
     assert [p["name"] for p in one["put"]["parameters"] if p["in"] == "path"] == ["entity", "id"]
+
+
+def test_below_a_prefix_the_document_names_it_and_wants_the_token(filled: SearchEngine) -> None:
+    mounted = Starlette(routes=[Mount("/find", app(filled, token=TOKEN))])
+    client = TestClient(mounted, PLACE, headers={"Authorization": f"Bearer {TOKEN}"})
+    document = get(client, "/find/api/openapi.json")
+    assert (document["servers"], document["security"]) == ([{"url": "/find"}], [{"token": []}])
+    assert get(client, "/find/api/search", query="oak", entity="Chair")["total"] == 6
 
 
 def test_an_error_of_the_database_shows_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:

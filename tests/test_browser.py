@@ -1,4 +1,4 @@
-"""The page in headless Chromium: what a reader sees and does from the first word to `kameleon eval`, and what axe finds."""
+"""The page in headless Chromium: what is seen and done from the first word to `kameleon eval`, and what axe finds."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from kameleon.server import app
 from .browser import reported, serving, shaped, shown, until, violations
 
 TICKETS = Path(__file__).parents[1] / "examples" / "tickets.jsonl"
-JUDGED = {"fire hazard": "T-1120", "wages overdue": "T-1021", "noisy drivetrain": "T-1067"}
+JUDGED = {"fire hazard": "T-1120", "charged twice": "T-1001", "webhook duplicates": "T-1108"}
 
 
 def ids(browser: WebDriver) -> list[str]:
@@ -129,7 +129,7 @@ def judges(browser: WebDriver) -> None:
         found = searched(browser, query)
         assert relevant in found
         marks(browser, relevant, "judge-1")
-        other = next(id for id in found if id != relevant)
+        other = next(other for other in found if other != relevant)
         marks(browser, other, "judge-0")
 
 
@@ -145,7 +145,7 @@ def weighs(browser: WebDriver) -> None:
     slider = browser.find_element(By.CSS_SELECTOR, ".weight-input")
     slider.send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 6)
     until(browser, lambda: in_url(browser, "weight") == "0.3")
-    until(browser, lambda: shown(browser, ".curve-beside svg"))
+    until(browser, lambda: shown(browser, ".weight svg.curve"))
     browser.find_element(By.CSS_SELECTOR, '[data-tab="judge"]:not(.brand)').click()
     until(browser, lambda: button_named(browser, "Save .30")).click()
     until(browser, lambda: "is .30 now" in browser.find_element(By.ID, "toast").text)

@@ -1,5 +1,5 @@
-"""Requests that schemathesis makes of the OpenAPI document of the server, right ones and wrong ones: each is answered as
-the document says. On both databases."""
+"""Requests that schemathesis makes of the OpenAPI document of the server, right ones and wrong ones: each is answered
+as the document says. On both databases."""
 
 import warnings
 from typing import Any
@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import schemathesis
     from schemathesis.config import SchemathesisConfig
+    from schemathesis.core.result import Ok
     from schemathesis.generation import GenerationMode
 
 ANSWERED = ["2xx", "400", "404", "409"]
@@ -38,7 +39,7 @@ def fill(search: SearchEngine) -> None:
 def check_requests(search: SearchEngine, mode: GenerationMode, examples: int) -> int:
     """How many operations were requested, each with so many requests."""
     schema = schemathesis.openapi.from_asgi("/api/openapi.json", app(search, write=True, hosts=("*",)), config=CONFIG)
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations: list[Any] = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     for operation in operations:
         _check_operation(operation.as_strategy(generation_mode=mode), examples)
     return len(operations)
@@ -60,5 +61,5 @@ def _check_operation(cases: Any, examples: int) -> None:
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_each_request_is_answered_as_the_document_says(indexes: Indexes, backend: str, mode: GenerationMode) -> None:
-    assert check_requests(indexes(backend, fill), mode, 40) >= 16
+def test_each_answer_is_one_that_the_document_describes(indexes: Indexes, backend: str, mode: GenerationMode) -> None:
+    assert check_requests(indexes(backend, fill), mode, 10) >= 16

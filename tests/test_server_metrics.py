@@ -18,7 +18,7 @@ from kameleon import SearchEngine
 from kameleon.server import app
 from kameleon.server.metrics import PROCESS, REQUEST, named
 from kameleon.telemetry import unobserve
-from kameleon.telemetry.measures import COUNTERS, DURATIONS, RETURNED, SIZE, STEPS
+from kameleon.telemetry.measures import COUNTERS, DURATIONS, RETURNED, SIZE, STEPS, TOKENS
 from kameleon.testing import HashProvider
 from stress.workloads.models import Base, Note
 
@@ -27,6 +27,8 @@ from .forks import forked
 
 PLACE = "http://127.0.0.1:8765"
 ROOT = Path(__file__).parents[1]
+SQLITE = pytest.mark.parametrize("backend", ["sqlite"])
+"""Over one database, for what is the same over both."""
 SHORT = [("document", "1", "red fox"), ("document", "2", "blue whale")]
 SEARCHES = "gen_ai_client_operation_duration_seconds_count"
 REQUESTS = "http_server_request_duration_seconds_count"
@@ -103,6 +105,7 @@ def test_commits_of_mapped_classes_are_counted(make: Make, provider: HashProvide
     assert total(found, "kameleon_index_size", kameleon_entity="Note", kameleon_state="indexed") == 1
 
 
+@SQLITE
 def test_an_index_that_cannot_be_read_leaves_the_figures_of_the_process(search: SearchEngine) -> None:
     web = client(search)
     web.get("/api/search", params={"query": "fox"})
@@ -133,6 +136,7 @@ def test_a_server_of_one_tenant_counts_that_ones_records(search: SearchEngine) -
     assert sizes == [3, 2, 1, 0], "a server whose requests have tenants shows none"
 
 
+@SQLITE
 def test_it_requires_the_token(search: SearchEngine) -> None:
     web = client(search, token="correct-horse-battery-staple")  # noqa: S106
     assert web.get("/metrics").status_code == 401
@@ -140,18 +144,21 @@ def test_it_requires_the_token(search: SearchEngine) -> None:
     assert total(scraped(web), REQUESTS, http_response_status_code="401") == 1, "refusals are counted, too"
 
 
+@SQLITE
 def test_below_a_path_routes_are_those_of_the_server(search: SearchEngine) -> None:
     web = TestClient(Starlette(routes=[Mount("/find", app(search))]), PLACE)
     web.get("/find/api/suggest", params={"text": "f"})
     assert total(scraped(web, "/find/metrics"), REQUESTS, http_route="/api/suggest") == 1
 
 
+@SQLITE
 def test_openmetrics_is_given_to_those_who_accept_it(search: SearchEngine) -> None:
     answer = client(search).get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert [family.name for family in openmetrics(answer.text) if family.name == "kameleon_index_size"]  # type: ignore[no-untyped-call]
 
 
+@SQLITE
 def test_a_forked_process_counts_from_zero(search: SearchEngine) -> None:
     web = client(search)
     web.get("/api/suggest", params={"text": "f"})
@@ -168,7 +175,7 @@ def test_the_dashboard_queries_figures_and_labels_that_there_are() -> None:
     queries = " ".join(target["expr"] for panel in panels for target in panel["targets"])
     served = {metric.name for metric in PROCESS.figures.registry.collect()} | {"kameleon_index_size"}
     of_labels = {*REQUEST.labels, *SIZE.labels}
-    for measure in (*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED):
+    for measure in (*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED, TOKENS):
         of_labels.update(measure.labels)
     words = set(re.findall(r"[a-z]+_[a-z_]+", re.sub(r"\$__rate_interval|histogram_quantile", "", queries)))
     names = {re.sub(r"_(bucket|sum|count|total)$", "", word) for word in words}
@@ -181,7 +188,7 @@ def test_the_dashboard_queries_figures_and_labels_that_there_are() -> None:
 
 def test_the_page_has_every_measure_and_label() -> None:
     page = (ROOT / "docs" / "observability.md").read_text("utf-8").partition("## Metrics")[2]
-    measures = [*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED, SIZE]
+    measures = [*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED, TOKENS, SIZE]
     wanted = [text for measure in measures for text in (measure.name, named(measure.name), *measure.labels)]
     assert len(wanted) > 30
     assert [text for text in wanted if text not in page] == []

@@ -18,6 +18,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.semconv._incubating.attributes import db_attributes, error_attributes, gen_ai_attributes
+from opentelemetry.semconv._incubating.metrics import db_metrics, gen_ai_metrics
 from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import async_sessionmaker
@@ -27,14 +29,20 @@ from starlette.types import Receive, Scope, Send
 
 import kameleon
 from kameleon import RecordStore, SearchEngine, Worker
+from kameleon.embeddings.openai import OpenAIProvider
 from kameleon.errors import InvalidInput, ProviderUnavailable
 from kameleon.server import app
-from kameleon.telemetry import Observer, instrument, observe, operation, uninstrument, unobserve
+from kameleon.telemetry import Observer, current, instrument, observe, operation, uninstrument, unobserve
+from kameleon.telemetry.measures import COUNTERS, DURATIONS, RETURNED, STEPS, TOKENS
 from kameleon.telemetry.operations import UNOBSERVED
 from kameleon.testing import HashProvider
 from stress.workloads.models import Base, Note
 
 from .conftest import Make
+from .loopback import DIMENSIONS, Answer, good, serving
+
+SQLITE = pytest.mark.parametrize("backend", ["sqlite"])
+"""Over one database, for what is the same over both."""
 
 
 class Recorded:
@@ -144,6 +152,7 @@ def test_texts_are_in_no_span_and_no_metric_unless_that_is_wanted(search: Search
     assert "key-1" not in everything
 
 
+@SQLITE
 def test_texts_and_documents_are_in_spans_where_they_are_wanted(search: SearchEngine, recorded: Recorded) -> None:
     search.index_records_batch(SHORT)
     begin(recorded, query_text=True, documents=True)
@@ -154,6 +163,7 @@ def test_texts_and_documents_are_in_spans_where_they_are_wanted(search: SearchEn
     assert [(each["entity"], each["id"]) for each in documents] == [("document", "1")]
 
 
+@SQLITE
 def test_a_failed_search_has_the_name_of_its_error(search: SearchEngine, recorded: Recorded) -> None:
     with pytest.raises(InvalidInput):
         search.search("x", mode="no such mode")
@@ -178,6 +188,7 @@ def test_searches_are_measured_by_mode_and_legs(search: SearchEngine, recorded: 
     assert recorded.points("kameleon.search.step.duration", "kameleon.step")[("keyword",)] == 3
 
 
+@SQLITE
 def test_suggestions_are_measured(search: SearchEngine, recorded: Recorded) -> None:
     search.index_records_batch(SHORT)
     assert search.suggest("wha") == ["whale"]
@@ -202,6 +213,7 @@ def test_a_sessions_commit_has_its_embeddings_and_writes_inside(make: Make, engi
     assert recorded.points("kameleon.commit.duration", "db.system.name") == {(engine.dialect.name,): 1}
 
 
+@SQLITE
 def test_a_commit_that_changes_nothing_of_the_index_is_no_span(make: Make, engine: Engine, recorded: Recorded) -> None:
     Base.metadata.create_all(engine)
     maker: sessionmaker[Session] = make().attach(sessionmaker(engine))
@@ -218,6 +230,7 @@ def test_records_that_are_stored_changed_and_deleted_are_counted(search: SearchE
     assert (counts[("indexed",)], counts[("embedded",)], counts[("deleted",)]) == (2, 2, 1)
 
 
+@SQLITE
 def test_texts_are_counted_by_what_became_of_them(make: Make, recorded: Recorded) -> None:
     search = make(HashProvider(), cache=True)
     search.index_records_batch([*SHORT, ("document", "3", "red fox")])
@@ -232,6 +245,7 @@ class Down(HashProvider):
         raise ProviderUnavailable("confidential: no answer")
 
 
+@SQLITE
 def test_an_outage_is_an_error_of_the_call_and_its_texts_are_pending(make: Make, recorded: Recorded) -> None:
     provider = Down()
     provider.attempts = 1
@@ -243,6 +257,7 @@ def test_an_outage_is_an_error_of_the_call_and_its_texts_are_pending(make: Make,
     assert recorded.points("kameleon.embedding.texts", "kameleon.outcome") == {("pending",): 2}
 
 
+@SQLITE
 def test_requests_on_other_threads_are_inside_the_call(make: Make, recorded: Recorded) -> None:
     provider = HashProvider()
     provider.concurrency, provider.batch_size = 2, 2
@@ -299,6 +314,7 @@ def test_the_sizes_of_an_index_are_read_when_metrics_are_collected(make: Make, r
     assert recorded.points("kameleon.index.size") == {}
 
 
+@SQLITE
 def test_an_index_that_cannot_be_read_leaves_the_other_metrics(
     search: SearchEngine, recorded: Recorded, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -309,6 +325,7 @@ def test_an_index_that_cannot_be_read_leaves_the_other_metrics(
     assert "ZeroDivisionError" in caplog.text
 
 
+@SQLITE
 def test_an_observer_that_fails_is_logged_and_stops_nothing(
     search: SearchEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -344,12 +361,14 @@ def test_without_an_observer_there_is_one_operation_that_does_nothing(monkeypatc
         assert second.begin("y") is UNOBSERVED
 
 
+@SQLITE
 def test_instrumenting_again_replaces_the_settings(search: SearchEngine, recorded: Recorded) -> None:
     begin(recorded)
     search.search("x")
     assert len(recorded.spans("retrieval")) == 1
 
 
+@SQLITE
 def test_the_instrumentor_takes_its_settings_from_the_environment(
     search: SearchEngine, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,15 +401,6 @@ def test_without_the_extra_the_error_names_it() -> None:
     assert done.stdout.strip() == "opentelemetry-api is not installed. pip install 'kameleon[otel]'"
 
 
-def test_nothing_of_opentelemetry_loads_before_it_is_wanted() -> None:
-    code = (
-        "import sys, kameleon.engine, kameleon.worker, kameleon.telemetry;"
-        "print([m for m in sys.modules if m.startswith('opentelemetry')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_spans_of_coroutines_are_nested_as_those_of_calls(
     engine: Engine, provider: HashProvider, recorded: Recorded, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -416,6 +426,7 @@ def test_spans_of_coroutines_are_nested_as_those_of_calls(
     assert "detach" not in caplog.text
 
 
+@SQLITE
 def test_in_the_server_a_search_is_inside_the_request_of_the_host(search: SearchEngine, recorded: Recorded) -> None:
     tracer = recorded.tracer_provider.get_tracer("host")
     served = app(search)
@@ -427,3 +438,54 @@ def test_in_the_server_a_search_is_inside_the_request_of_the_host(search: Search
     answer = TestClient(host, "http://127.0.0.1:8765").get("/api/search", params={"query": "fox"})
     assert answer.status_code == 200
     assert parents(recorded)["retrieval"] == "request"
+
+
+@SQLITE
+def test_names_that_are_not_our_own_are_those_of_the_semantic_conventions(
+    search: SearchEngine, recorded: Recorded
+) -> None:
+    begin(recorded, query_text=True, documents=True)
+    search.index_records_batch(SHORT)
+    search.search("fox", entity="document")
+    with pytest.raises(InvalidInput):
+        search.search("fox", mode="no such mode")
+    attributes_of = [gen_ai_attributes, db_attributes, error_attributes]
+    known = {value for module in attributes_of for value in vars(module).values() if isinstance(value, str)}
+    used = {name for span in recorded.spans() for name in attributes(span)}
+    foreign = {name for name in used if not name.startswith("kameleon.")}
+    assert len(foreign) > 10
+    assert foreign - known == set()
+    measured = {
+        measure.name for measure in (*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED, TOKENS)
+    }
+    conventional = {
+        value for module in (gen_ai_metrics, db_metrics) for value in vars(module).values() if str(value) in measured
+    }
+    assert measured - conventional == {name for name in measured if name.startswith("kameleon.")}
+
+
+@SQLITE
+@pytest.mark.parametrize(
+    ("usage", "tokens"), [({"prompt_tokens": 9}, 9), ({"prompt_tokens": "9"}, None), ({}, None), ([], None)]
+)
+def test_tokens_that_a_server_counts_are_those_of_its_request(
+    make: Make, recorded: Recorded, usage: object, tokens: int | None
+) -> None:
+    def counted(request: dict[str, Any]) -> Answer:
+        status, headers, body = good(request)
+        return status, headers, json.dumps({**json.loads(body), "usage": usage}).encode()
+
+    with serving() as server:
+        server.always = counted
+        provider = OpenAIProvider("m", dimensions=DIMENSIONS, base_url=server.url, api_key="k")
+        make(provider).index_record("document", "1", "red fox")
+        provider._client.close()
+    found = attributes(recorded.spans("embeddings")[0])
+    assert (found["gen_ai.provider.name"], found.get("gen_ai.usage.input_tokens")) == ("openai", tokens)
+    sums = recorded.points("gen_ai.client.token.usage", "gen_ai.token.type")
+    assert sums.keys() == ({("input",)} if tokens else set())
+
+
+def test_what_runs_outside_of_an_operation_sets_nothing() -> None:
+    current().set({"x": 1})
+    assert current() is UNOBSERVED

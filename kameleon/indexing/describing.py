@@ -3,7 +3,7 @@
 from sqlalchemy import Connection
 
 from ..telemetry import Operation, operation
-from ..telemetry.measures import BATCH_SIZE, RECORDS, WRITE, database
+from ..telemetry.measures import RECORDS, WRITE, batch, database
 from ..values import IndexReport
 
 
@@ -11,7 +11,7 @@ def writing(connection: Connection, records: int) -> Operation:
     """A write of so many records, to be entered."""
     begun = operation()
     if begun.is_observed:
-        begun.begin(WRITE, attributes={**database(connection), BATCH_SIZE: records})
+        begun.begin(WRITE, attributes={**database(connection), **batch(records)})
     return begun
 
 

@@ -20,7 +20,7 @@ from ..indexing.index import Index
 from ..stores.claims import Mark, claim_marks, release_marks
 from ..stores.refs import ids_by_entity
 from ..telemetry import operation
-from ..telemetry.measures import BATCH_SIZE, TASK, WORK
+from ..telemetry.measures import TAKEN, TASK, WORK
 from ..values import IndexReport, Ref
 from .mapping import Mapped
 from .marks import Marks
@@ -72,7 +72,7 @@ class Tracking:
         if not marks:
             return None
         try:
-            with operation(WORK, attributes={TASK: "marks", BATCH_SIZE: len(marks)}):
+            with operation(WORK, attributes={TASK: "marks", TAKEN: len(marks)}):
                 return self._index_marked([mark.ref for mark in marks], worker, marks)
         except BaseException:  # whatever ends the work, the marks are not to wait for the lease
             self._release(worker, marks)

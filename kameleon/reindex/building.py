@@ -15,7 +15,7 @@ from ..indexing.writer import Plan
 from ..stores.tables import parts
 from ..stores.values import WHOLE, Entry, Part
 from ..telemetry import operation
-from ..telemetry.measures import BATCH_SIZE, TASK, WORK
+from ..telemetry.measures import TAKEN, TASK, WORK
 from ..values import Generation, IndexReport
 from .lease import Runs
 from .ranges import RANGE_LEASE, WHOLE_RUN, Range, Ranges
@@ -103,7 +103,7 @@ class Building:
     def write(self, job: Job, batch: Sequence[Entry], range_: Range | None = None) -> Written:
         """Embed a batch and write it. An outage, or a refusal of all texts, is in the report; what came before it is
         kept. Raises ReindexRunning where the lease was lost or the generation pruned: nothing of the batch is kept."""
-        with operation(WORK, attributes={TASK: "reindex", BATCH_SIZE: len(batch)}):
+        with operation(WORK, attributes={TASK: "reindex", TAKEN: len(batch)}):
             return self._write(job, batch, range_)
 
     def _write(self, job: Job, batch: Sequence[Entry], range_: Range | None) -> Written:

@@ -63,7 +63,7 @@ class Panel {
     return entity.length ? entity : this.entities().map(({ name }) => name);
   }
 
-  /** Finds the fields that all searched entities have, and how each is filtered. */
+  /** Finds the fields of the searched entities, and how each is filtered. */
   async define() {
     const names = this.#names();
     const { tenant, all_tenants } = this.state.values;
@@ -73,8 +73,8 @@ class Panel {
     const described = await Promise.all(names.slice(0, MOST_FIELDS).map((name) => this.#entity(name, within)));
     if (known !== this.#defined) return;
     const present = described.filter(Boolean);
-    this.#fields = present.length ? common(present).slice(0, MOST_FIELDS) : [];
-    this.#open ??= new Set(this.#fields.slice(0, OPEN_AT_FIRST).map(({ name }) => name));
+    this.#fields = present.length ? filtered(present).slice(0, MOST_FIELDS) : [];
+    this.#open = new Set(this.#fields.slice(0, OPEN_AT_FIRST).map(({ name }) => name));
     this.#counts = {};
     this.#draw();
     this.count();
@@ -235,15 +235,19 @@ function isShort(values) {
   return given.length > 1 && given.every((text) => text.length <= LONGEST_SAMPLED) && new Set(given).size < given.length;
 }
 
-/** The fields that all entities have, with the values of all, and of which kind each filter is. */
-function common(entities) {
-  const [first, ...others] = entities;
-  const shared = first.fields.filter(({ name, filterable }) => filterable && others.every((other) => other.fields.some((field) => field.name === name && field.filterable)));
+/** The fields to filter several entities by, with the values of all, and of which kind each filter is. Records of the
+ * store are filtered by any field of theirs, a mapped class only by its own columns. */
+function filtered(entities) {
+  const known = new Map(entities.flatMap(({ fields }) => fields).filter(({ filterable }) => filterable).map((field) => [field.name, field]));
+  const has = (entity, name) => entity.fields.some((field) => field.name === name && field.filterable);
+  const isStored = entities.every(({ kind }) => kind === "records");
+  const shared = [...known.values()].filter(({ name }) => isStored || entities.every((entity) => has(entity, name)));
+  const count = ({ name }) => entities.filter((entity) => has(entity, name)).length;
   const fields = shared.map((field) => {
     const values = merged(entities.map((entity) => entity.values?.[field.name] ?? []));
     return { ...field, values, kind: kindOf(field, values) };
   });
-  return fields.filter(({ kind }) => kind);
+  return fields.filter(({ kind }) => kind).sort((one, other) => count(other) - count(one));
 }
 
 function merged(lists) {
