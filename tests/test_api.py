@@ -182,6 +182,14 @@ def test_a_search_is_that_of_the_library_by_get_and_by_post(
     assert client.post("/api/search", json=given).json() == wanted
 
 
+def test_null_is_as_if_it_were_not_given(client: TestClient) -> None:
+    given = {"query": "lamp", "entity": "Lamp"}
+    names = ("tenant", "cursor", "where", "ids", "weight", "boost", "sort", "limit_by", "group_by", "facets")
+    wanted = client.post("/api/search", json=given).json()
+    assert wanted["hits"]
+    assert client.post("/api/search", json=given | dict.fromkeys(names)).json() == wanted
+
+
 def test_pages_by_cursor_are_those_of_the_library(client: TestClient) -> None:
     first = get(client, "/api/search", query="lamp", entity="Lamp", limit=2)
     second = get(client, "/api/search", query="lamp", entity="Lamp", limit=2, cursor=first["cursor"])
