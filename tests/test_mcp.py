@@ -105,6 +105,8 @@ def test_a_description_replaces_a_tools_own(index: SearchEngine) -> None:
     assert described["fetch"].startswith("Get one record")
     with pytest.raises(ValueError, match="no tool is named 'serch'"):
         converse(index, conversation, descriptions={"serch": "x"})
+    with pytest.raises(ValueError, match="max_tokens is a whole number from 500 to 100,000, not '2000'"):
+        converse(index, conversation, max_tokens="2000")
 
 
 def test_entities_have_their_fields_counts_and_values(index: SearchEngine) -> None:
