@@ -164,6 +164,8 @@ def test_hits_are_those_of_the_library(index: SearchEngine) -> None:
     assert as_text == found
     near = call(index, "similar", {"entity": "Ticket", "id": "T-3", "limit": "2"})
     assert [hit["id"] for hit in near["hits"]] == [hit.id for hit in index.similar("Ticket", "T-3", limit=2)]
+    more = call(index, "similar", {"entity": "Ticket", "id": "T-3", "limit": 2, "cursor": near["cursor"]})
+    assert [hit["id"] for hit in more["hits"]] == [hit.id for hit in index.similar("Ticket", "T-3", limit=4)][2:]
     assert call(index, "suggest", {"text": "cannot lo", "entity": "Ticket"}) == {"suggestions": ["cannot log"]}
 
 
