@@ -242,8 +242,14 @@ function shownFields(state, entities) {
 
 function tenantField(state) {
   const change = debounced((event) => state.set({ tenant: event.target.value.trim(), all_tenants: false }), 300);
+  const names = h("datalist", { id: "tenants" });
+  const offer = async () => {
+    const { tenants } = await get("api/status").catch(() => ({ tenants: [] }));
+    fill(names, tenants.map(({ tenant }) => h("option", { value: tenant })));
+  };
   return [
-    h("label", { class: "option" }, h("span", {}, "Tenant"), h("input", { class: "input", ".value": state.values.tenant, placeholder: "none", oninput: change, disabled: state.values.all_tenants })),
+    names,
+    h("label", { class: "option" }, h("span", {}, "Tenant"), h("input", { list: "tenants", onfocus: offer,  class: "input", ".value": state.values.tenant, placeholder: "none", oninput: change, disabled: state.values.all_tenants })),
     check("All tenants", "all_tenants", state),
   ];
 }

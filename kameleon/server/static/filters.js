@@ -103,7 +103,7 @@ class Panel {
     this.#running = new AbortController();
     const { signal } = this.#running;
     const { values } = this.state;
-    const isWhole = !values.q.trim() && !values.like && !values.where;
+    const isWhole = this.#isWhole();
     const open = this.#fields.filter(({ name, kind }) => this.#open?.has(name) && kind !== "range" && !(isWhole && kind === "values"));
     const own = open.filter(({ name }) => values.where?.[name] !== undefined);
     const others = open.filter((field) => !own.includes(field));
@@ -115,6 +115,12 @@ class Panel {
     } catch (error) {
       if (error.name !== "AbortError") this.#counts = {};
     }
+  }
+
+  /** Whether all records are listed, whose counts are known. */
+  #isWhole() {
+    const { q, like, where } = this.state.values;
+    return !q.trim() && !like && !where;
   }
 
   async #facets(values, fields, signal) {
@@ -151,9 +157,10 @@ class Panel {
   #values({ name, values }) {
     const chosen = valuesOf(this.state.values.where?.[name]) ?? [];
     const texts = new Set(chosen.map((value) => JSON.stringify(value)));
-    const counts = new Map((this.#counts[name] ?? values).map((one) => [JSON.stringify(valueOf(one)), one.count]));
+    const counted = this.#isWhole() ? values : this.#counts[name];
+    const counts = new Map((counted ?? []).map((one) => [JSON.stringify(valueOf(one)), one.count]));
     const listed = [...values.map(valueOf), ...chosen.filter((value) => !values.some((one) => JSON.stringify(valueOf(one)) === JSON.stringify(value)))];
-    const count = (value) => counts.get(JSON.stringify(value)) ?? 0;
+    const count = (value) => (counted ? counts.get(JSON.stringify(value)) ?? 0 : null);
     const sorted = listed.sort((one, other) => count(other) - count(one));
     const isExpanded = this.#expanded.has(name);
     const shown = isExpanded ? sorted : sorted.filter((value, index) => index < SHOWN_VALUES || texts.has(JSON.stringify(value)));
@@ -172,7 +179,7 @@ class Panel {
 
   #value(name, value, count, isChosen) {
     const box = h("input", { type: "checkbox", ".checked": isChosen, "data-focus": `${name}=${JSON.stringify(value)}`, onchange: () => this.#set(toggled(this.state.values.where, name, value)) });
-    return h("li", {}, h("label", { class: count || isChosen ? "value" : "value is-none" }, box, h("span", { class: "value-name" }, shownValue(plain(value))), h("span", { class: "count figure" }, number(count))));
+    return h("li", {}, h("label", { class: count === 0 && !isChosen ? "value is-none" : "value" }, box, h("span", { class: "value-name" }, shownValue(plain(value))), h("span", { class: "count figure" }, count === null ? "" : number(count))));
   }
 
   #range({ name, values }) {

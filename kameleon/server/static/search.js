@@ -124,7 +124,7 @@ class SearchView {
     this.summary.textContent = "";
     fill(this.list);
     fill(this.after);
-    fill(this.notes, problem(error, () => this.#ask()));
+    fill(this.notes, problem(error, () => this.#ask(), this.state));
   }
 
   #draw(answer, { isMoved = false } = {}) {
@@ -175,7 +175,7 @@ class SearchView {
         fill(this.after, answer.cursor && this.#more(answer.cursor));
         this.legs.link();
       } catch (error) {
-        if (error.name !== "AbortError") fill(this.after, problem(error, () => this.#ask()));
+        if (error.name !== "AbortError") fill(this.after, problem(error, () => this.#ask(), this.state));
       }
     });
     return button;
