@@ -17,10 +17,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from sqlalchemy import Engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from starlette.testclient import TestClient
 
 import kameleon
-from kameleon import RecordStore, SearchEngine
+from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.server import app, page
 from kameleon.server.running import Prefixed
 
@@ -202,6 +203,45 @@ def test_a_range_and_a_filter_as_json_are_one_filter(browser: WebDriver, place: 
     assert becomes(browser, ["L/4", "L-5", "L-2"])
     area.send_keys("}", Keys.TAB)
     assert "No filter" in until(browser, lambda: browser.find_element(By.CSS_SELECTOR, ".fault").text)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+@searchable(fields=["title"])
+class Article(Base):
+    __tablename__ = "article"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    published: Mapped[bool]
+
+
+@searchable(fields=["name"])
+class Product(Base):
+    __tablename__ = "product"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    published: Mapped[bool]
+
+
+@BOTH
+def test_columns_that_classes_share_filter_all_of_them(browser: WebDriver, engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    search = SearchEngine(engine)
+    with search.attach(sessionmaker(engine)).begin() as session:
+        session.add_all(Article(id=n, title=f"a lamp, part {n}", published=n > 1) for n in range(3))
+        session.add_all(Product(id=n, name=f"lamp {n}", published=n > 0) for n in range(2))
+    with serving(app(search)) as address:
+        assert len(opened(browser, f"{address}/", q="lamp", mode="keyword")) == 5
+        value = """//label[input[@data-focus='published=true']]"""
+        until(browser, lambda: browser.find_element(By.XPATH, f"{value}/span[last()]").text == "2")
+        until(browser, lambda: browser.find_element(By.XPATH, value).click() or True)  # type: ignore[func-returns-value]
+        until(browser, lambda: is_idle(browser) and sorted(ids(browser)) == ["1", "2"])
+        assert "entity=Article&entity=Product" in browser.current_url
+        assert reported(browser) == []
 
 
 def test_the_legs_are_beside_the_fusion_and_linked_to_it(browser: WebDriver, place: str, lamps: SearchEngine) -> None:
