@@ -181,7 +181,9 @@ def test_a_filter_shows_as_many_hits_as_it_counted(browser: WebDriver, place: st
     assert "state: new" in chip.text
     chip.click()
     assert becomes(browser, ["L-1", "L-2", "L-3", "L-5", "L/4"])
-    until(browser, lambda: [one for one in shown(browser, ".month") if one.get_attribute("aria-label") == "2026-03: 1"])[0].click()
+    until(
+        browser, lambda: [one for one in shown(browser, ".month") if one.get_attribute("aria-label") == "2026-03: 1"]
+    )[0].click()
     assert becomes(browser, ["L-5"])
 
 
@@ -198,9 +200,7 @@ def test_a_range_and_a_filter_as_json_are_one_filter(browser: WebDriver, place: 
     assert "No filter" in until(browser, lambda: browser.find_element(By.CSS_SELECTOR, ".fault").text)
 
 
-def test_the_legs_are_beside_the_fusion_and_linked_to_it(
-    browser: WebDriver, place: str, lamps: SearchEngine
-) -> None:
+def test_the_legs_are_beside_the_fusion_and_linked_to_it(browser: WebDriver, place: str, lamps: SearchEngine) -> None:
     fused = opened(browser, place, q="desk lamp", legs=True)
     assert fused == [hit.id for hit in lamps.search("desk lamp")]
     keys = {}
@@ -253,7 +253,7 @@ def test_a_correction_is_shown_and_can_be_refused(browser: WebDriver, place: str
     button(browser, "Only “raeding”").click()
     assert becomes(browser, [])
     assert "No record matches" in shown(browser, ".empty")[0].text
-    assert 'q=%22raeding%22' in browser.current_url
+    assert "q=%22raeding%22" in browser.current_url
 
 
 def test_a_problem_is_shown_with_the_library_s_message(browser: WebDriver, place: str) -> None:
@@ -306,9 +306,7 @@ STATES: list[dict[str, Any]] = [
 def copied(browser: WebDriver) -> dict[str, str]:
     button(browser, "Copy").click()
     blocks = shown(browser, ".share-block")
-    return {
-        block.find_element(By.TAG_NAME, "h3").text: block.find_element(By.TAG_NAME, "pre").text for block in blocks
-    }
+    return {block.find_element(By.TAG_NAME, "h3").text: block.find_element(By.TAG_NAME, "pre").text for block in blocks}
 
 
 @BOTH
@@ -338,7 +336,10 @@ def ids_of_python(search: SearchEngine, text: str) -> list[str]:
     assert text.count('"DATABASE_URL"') == 1
     output = StringIO()
     with redirect_stdout(output):
-        exec(text.replace('"DATABASE_URL"', repr(url)).replace("hit.score, hit.entity, hit.id, hit.snippet", "hit.id"), {})  # noqa: S102
+        exec(
+            text.replace('"DATABASE_URL"', repr(url)).replace("hit.score, hit.entity, hit.id, hit.snippet", "hit.id"),
+            {},
+        )  # noqa: S102
     return output.getvalue().split()
 
 
@@ -350,7 +351,9 @@ def ids_of_command() -> Callable[[SearchEngine, list[str]], list[str]]:
     def run(search: SearchEngine, words: list[str]) -> list[str]:
         url = search.engine.url.render_as_string(hide_password=False)
         assert words[0] == "kameleon"
-        done = CliRunner().invoke(main, ["--json", words[1], *words[2:]], env={"KAMELEON_URL": url}, catch_exceptions=False)
+        done = CliRunner().invoke(
+            main, ["--json", words[1], *words[2:]], env={"KAMELEON_URL": url}, catch_exceptions=False
+        )
         assert done.exit_code == 0, done.output
         return [hit["id"] for hit in json.loads(done.stdout)["hits"]]
 
