@@ -54,10 +54,8 @@ def evaluation(
 ) -> None:
     """Measure how well this index answers judged queries, or which of two settings answers them better.
 
-    Judged are the queries of both files, which are as BEIR has them (a corpus-id is a record's id, or entity/id where
-    several entities have it), or those that are kept with the index: by `kameleon judgements`, or on the page of
-    `kameleon serve --write`.
-
+    Both files are as BEIR has them; a corpus-id is a record's id, or entity/id where several entities have it. Without
+    them queries are those that are kept with the index: by `kameleon judgements`, or by the page of `kameleon serve`.
     Each way of searching is measured, and every weight of the vector from 0 to 1 in steps of .05. --save wants ten
     judged queries, and a weight that is better on them by more than chance. From fifty queries on a weight that follows
     from the query is fitted, too, and kept if it is better than one weight on queries that it was not fitted to.
@@ -65,16 +63,11 @@ def evaluation(
     With --before or --after, options of a search as JSON, each query is searched with both.
 
     \b
-    kameleon eval
     kameleon eval --queries queries.jsonl --qrels qrels.tsv --plot quality.svg
-    kameleon eval --queries queries.jsonl --qrels qrels.tsv --entity Ticket --save
+    kameleon eval --entity Ticket --save
     kameleon eval --queries queries.jsonl --qrels qrels.tsv --before '{"mode": "keyword"}' --after '{"weight": 0.5}'
     """
-    files: dict[str, Any] = {}
-    if queries and qrels:
-        files["queries"], files["qrels"] = read(queries, qrels)
-    if (queries is None) != (qrels is None):
-        raise click.UsageError("--queries and --qrels belong together: give both, or none for what the index keeps")
+    files = read_files(queries, qrels)
     is_compared = not (before is None and after is None)
     if is_compared and (wanted["save"] or wanted["plot"]):
         raise click.UsageError("--before and --after compare two settings: leave --save and --plot out")
@@ -87,6 +80,15 @@ def evaluation(
     from kameleon.evaluation import compare
 
     print_comparison(app, compare(engine, **files, **settings, entities=entities, **within), shown)
+
+
+def read_files(queries: Path | None, qrels: Path | None) -> dict[str, Any]:
+    """What `evaluate` takes of both files, nothing without them."""
+    if queries is None and qrels is None:
+        return {}
+    if queries is None or qrels is None:
+        raise click.UsageError("--queries and --qrels belong together: give both, or none for what the index keeps")
+    return dict(zip(("queries", "qrels"), read(queries, qrels), strict=True))
 
 
 def measure(

@@ -148,6 +148,10 @@ SLOW = {
         "test_progress_reports_phases_counts_and_blocking_sessions",
         "test_writers_that_meet_are_repeated_and_never_fail",
     ],
+    "test_page.py": [
+        "test_a_server_of_one_tenant_offers_no_other",
+        "test_what_is_copied_finds_what_is_shown",
+    ],
     "test_processes.py": [
         "test_a_wait_for_sqlites_lock_polls_often",
         "test_processes_at_once_lose_nothing_and_find_nothing_that_is_gone",
@@ -187,7 +191,7 @@ SLOW = {
         "test_a_folder_that_moved_is_the_same_model",
         "test_an_engine_without_the_object_embeds_as_the_object_did",
     ],
-    "test_schemathesis.py": ["test_each_request_is_answered_as_the_document_says"],
+    "test_schemathesis.py": ["test_each_answer_is_one_that_the_document_describes"],
     "test_select.py": ["test_many_hits_are_one_bind_a_column_and_in_their_order"],
     "test_serve.py": [
         "test_from_a_terminal_with_a_screen_it_opens_a_browser",

@@ -12,8 +12,12 @@ from urllib.parse import quote
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import JSON
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
@@ -28,6 +32,7 @@ from kameleon.testing import HashProvider
 from .conftest import Indexes, Make
 
 PLACE = "http://127.0.0.1"
+TOKEN = "correct-horse-battery-staple"  # noqa: S105
 LAMPS: list[dict[str, Any]] = [
     {"id": 1, "name": "red desk lamp", "kind": "desk", "price": 8, "made": "2026-01-31"},
     {"id": 2, "name": "red floor lamp", "kind": "floor", "price": 80, "made": "2026-02-01T10:00Z"},
@@ -302,12 +307,12 @@ def test_records_are_listed_in_pages(filled: SearchEngine, client: TestClient) -
         ("Order", {"all_tenants": True}, {"tenant": ALL_TENANTS}),
         ("Order", {"tenant": "a"}, {"tenant": "a"}),
     ]
-    for entity, given, options in lists:
+    for entity, within, options in lists:
         wanted = [record_document(record) for record in store.list(entity, **options)]
         found: list[Any] = []
         cursor: dict[str, str] = {}
         while True:
-            page = get(client, "/api/records", entity=entity, limit=1, **given, **cursor)
+            page = get(client, "/api/records", entity=entity, limit=1, **within, **cursor)
             found += page["records"]
             if page["cursor"] is None:
                 break
@@ -450,6 +455,39 @@ def test_hostile_bodies_are_answered_or_refused(client: TestClient) -> None:
         assert len(answer.content) < 5_000 if status == 400 else answer.json()["hits"] is not None
 
 
+NAMES = st.sampled_from(["kind", "price", "made", "id", "name", "a.b", "sold", "seen", "finish", "maker", "extra", ""])
+OPERATORS = st.sampled_from(["$eq", "$gt", "$in", "$nin", "$not", "$and", "$or", "$exists", "$contains", "$date", "$x"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | OPERATORS, inner, max_size=3),
+    max_leaves=6,
+)
+HOSTILE = st.fixed_dictionaries(
+    {"entity": st.sampled_from(["Lamp", "Chair", "Note", ["Lamp", "Chair"], ["Order"]])},
+    optional={
+        "query": st.text(max_size=20) | st.sampled_from(["lamp", "oak -red", '"oak chair"', "name:oak", "la*"]),
+        "where": st.dictionaries(NAMES | OPERATORS, VALUES, max_size=3),
+        "facets": VALUES,
+        "sort": VALUES,
+        "boost": VALUES,
+        "limit_by": VALUES,
+        "ids": VALUES,
+        "pin": VALUES,
+        "cursor": VALUES,
+        "tenant": VALUES,
+        "limit": st.integers(-1, 3),
+        "offset": VALUES,
+    },
+)
+
+
+@given(body=HOSTILE)
+@settings(max_examples=15, deadline=None, suppress_health_check=[*HealthCheck])
+def test_any_json_is_answered_or_refused(client: TestClient, body: Any) -> None:
+    answer = client.post("/api/search", json=body)
+    assert answer.status_code in (200, 400, 404), answer.text
+
+
 def test_bodies_of_another_type_or_size_are_refused(writing: TestClient) -> None:
     assert refused(writing.post("/api/search", content=b"{}"))[0] == 415
     assert refused(writing.post("/api/search", data={"query": "x"}))[0] == 415
@@ -497,9 +535,19 @@ def test_the_document_has_every_operation_and_its_parameters(client: TestClient)
     assert {"where", "limit", "cursor", "legs", "passages"} <= names
     where = next(parameter for parameter in search["get"]["parameters"] if parameter["name"] == "where")
     assert where["content"]["application/json"]["schema"]["type"] == "object"
+    assert document["security"] == []
+    assert document["servers"] == [{"url": "/"}]
     one = document["paths"]["/api/records/{entity}/{id}"]
     assert one.keys() == {"get", "put", "patch", "delete"}
     assert [p["name"] for p in one["put"]["parameters"] if p["in"] == "path"] == ["entity", "id"]
+
+
+def test_below_a_prefix_the_document_names_it_and_wants_the_token(filled: SearchEngine) -> None:
+    mounted = Starlette(routes=[Mount("/find", app(filled, token=TOKEN))])
+    client = TestClient(mounted, PLACE, headers={"Authorization": f"Bearer {TOKEN}"})
+    document = get(client, "/find/api/openapi.json")
+    assert (document["servers"], document["security"]) == ([{"url": "/find"}], [{"token": []}])
+    assert get(client, "/find/api/search", query="oak", entity="Chair")["total"] == 6
 
 
 def test_an_error_of_the_database_shows_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,11 +1,13 @@
 """The page's views of judgements and of the index, in headless Chromium."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
+import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
@@ -41,12 +43,16 @@ def button(browser: WebDriver, start: str) -> Any:
 # The tab "index"
 
 
-def test_the_index_shows_what_is_pending_and_failed_and_the_doctors_cures(
-    browser: WebDriver, file_engine: Engine
-) -> None:
-    SearchEngine(file_engine).index_record("Note", 1, "kept without a model")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Engine:
+    engine: Engine = request.getfixturevalue("file_engine" if request.param == "sqlite" else "pg_engine")
+    return engine
+
+
+def test_the_index_shows_what_is_pending_and_failed_and_the_doctors_cures(browser: WebDriver, database: Engine) -> None:
+    SearchEngine(database).index_record("Note", 1, "kept without a model")
     search = SearchEngine(
-        file_engine, HashProvider(refuse=lambda text: ValueError("no hounds") if "hound" in text else None)
+        database, HashProvider(refuse=lambda text: ValueError("no hounds") if "hound" in text else None)
     )
     search.index_record("Note", 2, "a fox and a hound")
     with serving(app(search)) as url:
@@ -57,6 +63,8 @@ def test_the_index_shows_what_is_pending_and_failed_and_the_doctors_cures(
         assert (record, "no hounds" in message) == ("Note/2", True)
         ((number, model, *_),) = rows(browser, "Generations")
         assert (number, model) == ("1", search.generations()[0].model_name)
+        is_counted = bool(shown(browser, "#index details"))
+        assert is_counted == (database.dialect.name == "postgresql"), "SQLite does not count by table"
         button(browser, "Run the checks").click()
         found = until(browser, lambda: texts(browser, ".finding"))
         assert any("pending" in each and "Cure: kameleon embeddings sync" in each for each in found)
@@ -70,7 +78,7 @@ class Waiting(HashProvider):
         super().__init__(**options)
         self.may = Event()
 
-    def embed_batch(self, texts: list[str]) -> Any:
+    def embed_batch(self, texts: Sequence[str]) -> Any:
         assert sum(map(len, self.calls)) < 10 or self.may.wait(60)
         return super().embed_batch(texts)
 
@@ -136,9 +144,16 @@ def marked(browser: WebDriver, url: str, query: str, *marks: int) -> None:
     browser.get(f"{url}/?q={query}")
     until(browser, lambda: len(shown(browser, ".judge")) >= len(marks))
     for place, gain in enumerate(marks):
-        mark = shown(browser, f".judge-{gain}")[place]
-        mark.click()
-        until(browser, lambda mark=mark: mark.get_attribute("aria-pressed") == "true")
+        until(browser, partial(pressed, browser, f".judge-{gain}", place))
+
+
+def pressed(browser: WebDriver, selector: str, place: int) -> bool:
+    """Whether a mark is pressed; else it is, now. A later answer to the same search replaces the hits."""
+    mark = shown(browser, selector)[place]
+    if mark.get_attribute("aria-pressed") == "true":
+        return True
+    mark.click()
+    return False
 
 
 def test_judgements_of_a_read_only_server_are_the_browsers_until_one_that_writes_keeps_them(

@@ -24,7 +24,7 @@ BACKENDS = ("sqlite", "postgresql")
 READ = ["search", "fetch", "similar", "suggest", "list_entities", "status"]
 SENTENCE = "The page of chapter {} says how a kettle of water is boiled on a small stove. "
 BODY = 'a "quoted" wörd\n of a 漢字 text ' * 20
-LONG = "".join(SENTENCE.format(n) for n in range(300))
+LONG = "".join(SENTENCE.format(n) for n in range(150))
 
 
 class Base(DeclarativeBase):
@@ -209,7 +209,7 @@ def test_a_long_record_is_fetched_in_parts(index: SearchEngine) -> None:
         assert parts[-1]["text"].endswith(". ")
         parts.append(call(index, "fetch", {**arguments, "start": parts[-1]["next_start"]}, max_tokens=1000))
     assert "".join(part["text"] for part in parts) == f"kettle 2\n{LONG}"
-    assert len(parts) > 5
+    assert len(parts) > 2
     field = call(index, "fetch", {**arguments, "field": "text", "start": 100}, max_tokens=1000)
     assert LONG[100:].startswith(field["text"])
     assert call(index, "fetch", {"entity": "Ticket", "id": "T-4"})["data"]["stars"] == 4
@@ -307,8 +307,13 @@ def test_records_are_stored_and_deleted(search: SearchEngine) -> None:
     assert (
         refused == "UnknownEntity: unknown entity 'Note'. Known: none. With create = true it is made of these records"
     )
-    made = call(search, "store", {"entity": "Note", "records": [note, {"id": 7, **note}], "create": True}, write=True)
-    assert (made["inserted"], made["created_entity"], made["ids"][1]) == (2, True, "7")
+    made = call(
+        search,
+        "store",
+        {"entity": "Note", "records": [note, {"id": 7, **note}, {"id": 0, **note}], "create": True},
+        write=True,
+    )
+    assert (made["inserted"], made["created_entity"], made["ids"][1:]) == (3, True, ["7", "0"])
     found = call(search, "search", {"query": "plants"})
     assert {hit["id"] for hit in found["hits"]} == set(made["ids"])
     again = {"entity": "Note", "records": [{"id": "7", "text": "feed the cat"}]}

@@ -58,7 +58,7 @@ async def found_by(client: Client) -> Any:
     """What a client gets that does a little of everything."""
     tools = [tool.name for tool in (await client.list_tools()).tools]
     results = await asyncio.gather(
-        *(client.call_tool("search", {"query": "plants", "limit": 1 + n % 3}) for n in range(20))
+        *(client.call_tool("search", {"query": "plants", "limit": 1 + n % 3}) for n in range(8))
     )
     refused = await client.call_tool("store", {"entity": "Note", "records": [{"text": "x"}]})
     with pytest.raises(MCPError):
@@ -74,7 +74,7 @@ async def found_by(client: Client) -> Any:
 
 def check(made: Any, search: SearchEngine) -> None:
     assert made["tools"] == ["search", "fetch", "similar", "suggest", "list_entities", "status"]
-    assert made["found"] == [[hit.id for hit in search.search("plants", limit=1 + n % 3)] for n in range(20)]
+    assert made["found"] == [[hit.id for hit in search.search("plants", limit=1 + n % 3)] for n in range(8)]
     assert made["refused"].startswith("ReadOnly")
     assert made["note"] == {"text": "water the plants 3"}
 

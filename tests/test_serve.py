@@ -119,6 +119,8 @@ def test_named_hosts_are_answered_besides(notes: SearchEngine) -> None:
 def test_a_host_is_a_name(notes: SearchEngine, host: Any) -> None:
     with pytest.raises(InvalidInput, match=r"is a name such as search\.example"):
         app(notes, hosts=[host])
+    with pytest.raises(InvalidInput, match=r"for one, use hosts=\['search\.example'\]"):
+        app(notes, hosts="search.example")
 
 
 OWN = {"origin": PLACE}
@@ -214,8 +216,8 @@ def test_a_page_signs_in_and_out(notes: SearchEngine) -> None:
     wrong = browser.post("/sign-in", data={"token": "wrong", "query": "q=wages"})
     assert (wrong.status_code, "set-cookie" in wrong.headers) == (401, False)
     assert 'role="alert"' in wrong.text
-    signed = browser.post("/sign-in", data={"token": TOKEN, "query": "q=wages&mode=keyword"})
-    assert (signed.status_code, signed.headers["location"]) == (303, "./?q=wages&mode=keyword")
+    signed = browser.post("/sign-in", data={"token": TOKEN, "query": "q=a%26b+c&where=%7B%7D"})
+    assert (signed.status_code, signed.headers["location"]) == (303, "./?q=a%26b+c&where=%7B%7D")
     cookie = signed.headers["set-cookie"]
     assert {"HttpOnly", "SameSite=strict", "Path=/", f"Max-Age={SESSION_S}"} <= set(cookie.split("; "))
     assert TOKEN not in cookie

@@ -18,7 +18,7 @@ from kameleon import SearchEngine
 from kameleon.server import app
 from kameleon.server.metrics import PROCESS, REQUEST, named
 from kameleon.telemetry import unobserve
-from kameleon.telemetry.measures import COUNTERS, DURATIONS, RETURNED, SIZE, STEPS
+from kameleon.telemetry.measures import COUNTERS, DURATIONS, RETURNED, SIZE, STEPS, TOKENS
 from kameleon.testing import HashProvider
 from stress.workloads.models import Base, Note
 
@@ -175,7 +175,7 @@ def test_the_dashboard_queries_figures_and_labels_that_there_are() -> None:
     queries = " ".join(target["expr"] for panel in panels for target in panel["targets"])
     served = {metric.name for metric in PROCESS.figures.registry.collect()} | {"kameleon_index_size"}
     of_labels = {*REQUEST.labels, *SIZE.labels}
-    for measure in (*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED):
+    for measure in (*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED, TOKENS):
         of_labels.update(measure.labels)
     words = set(re.findall(r"[a-z]+_[a-z_]+", re.sub(r"\$__rate_interval|histogram_quantile", "", queries)))
     names = {re.sub(r"_(bucket|sum|count|total)$", "", word) for word in words}
@@ -188,7 +188,7 @@ def test_the_dashboard_queries_figures_and_labels_that_there_are() -> None:
 
 def test_the_page_has_every_measure_and_label() -> None:
     page = (ROOT / "docs" / "observability.md").read_text("utf-8").partition("## Metrics")[2]
-    measures = [*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED, SIZE]
+    measures = [*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED, TOKENS, SIZE]
     wanted = [text for measure in measures for text in (measure.name, named(measure.name), *measure.labels)]
     assert len(wanted) > 30
     assert [text for text in wanted if text not in page] == []

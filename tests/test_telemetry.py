@@ -29,16 +29,17 @@ from starlette.types import Receive, Scope, Send
 
 import kameleon
 from kameleon import RecordStore, SearchEngine, Worker
+from kameleon.embeddings.openai import OpenAIProvider
 from kameleon.errors import InvalidInput, ProviderUnavailable
 from kameleon.server import app
-from kameleon.telemetry import Observer, instrument, observe, operation, uninstrument, unobserve
-from kameleon.telemetry.measures import COUNTERS, DURATIONS, RETURNED, STEPS
+from kameleon.telemetry import Observer, current, instrument, observe, operation, uninstrument, unobserve
+from kameleon.telemetry.measures import COUNTERS, DURATIONS, RETURNED, STEPS, TOKENS
 from kameleon.telemetry.operations import UNOBSERVED
 from kameleon.testing import HashProvider
 from stress.workloads.models import Base, Note
 
 from .conftest import Make
-
+from .loopback import DIMENSIONS, Answer, good, serving
 
 SQLITE = pytest.mark.parametrize("backend", ["sqlite"])
 """Over one database, for what is the same over both."""
@@ -268,6 +269,15 @@ def test_requests_on_other_threads_are_inside_the_call(make: Make, recorded: Rec
     assert all(span.parent for span in requests)
 
 
+@SQLITE
+def test_embeddings_within_a_budget_are_inside_the_commit(make: Make, engine: Engine, recorded: Recorded) -> None:
+    Base.metadata.create_all(engine)
+    search = make(HashProvider(), indexing="auto", budget_s=60)
+    with search.attach(sessionmaker(engine)).begin() as session:
+        session.add(Note(title="red fox", body="b"))
+    assert parents(recorded)["kameleon.embedding"] == "kameleon.commit"
+
+
 def test_folds_are_spans_and_a_step_that_is_not_due_is_none(search: SearchEngine, recorded: Recorded) -> None:
     search.index_records_batch(SHORT)
     search.index.keywords.maintain_all(purges=True)
@@ -400,15 +410,6 @@ def test_without_the_extra_the_error_names_it() -> None:
     assert done.stdout.strip() == "opentelemetry-api is not installed. pip install 'kameleon[otel]'"
 
 
-def test_nothing_of_opentelemetry_loads_before_it_is_wanted() -> None:
-    code = (
-        "import sys, kameleon.engine, kameleon.worker, kameleon.telemetry;"
-        "print([m for m in sys.modules if m.startswith('opentelemetry')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_spans_of_coroutines_are_nested_as_those_of_calls(
     engine: Engine, provider: HashProvider, recorded: Recorded, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -463,8 +464,37 @@ def test_names_that_are_not_our_own_are_those_of_the_semantic_conventions(
     foreign = {name for name in used if not name.startswith("kameleon.")}
     assert len(foreign) > 10
     assert foreign - known == set()
-    measured = {measure.name for measure in (*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED)}
+    measured = {
+        measure.name for measure in (*DURATIONS.values(), *STEPS.values(), *COUNTERS.values(), RETURNED, TOKENS)
+    }
     conventional = {
         value for module in (gen_ai_metrics, db_metrics) for value in vars(module).values() if str(value) in measured
     }
     assert measured - conventional == {name for name in measured if name.startswith("kameleon.")}
+
+
+@SQLITE
+@pytest.mark.parametrize(
+    ("usage", "tokens"), [({"prompt_tokens": 9}, 9), ({"prompt_tokens": "9"}, None), ({}, None), ([], None)]
+)
+def test_tokens_that_a_server_counts_are_those_of_its_request(
+    make: Make, recorded: Recorded, usage: object, tokens: int | None
+) -> None:
+    def counted(request: dict[str, Any]) -> Answer:
+        status, headers, body = good(request)
+        return status, headers, json.dumps({**json.loads(body), "usage": usage}).encode()
+
+    with serving() as server:
+        server.always = counted
+        provider = OpenAIProvider("m", dimensions=DIMENSIONS, base_url=server.url, api_key="k")
+        make(provider).index_record("document", "1", "red fox")
+        provider._client.close()
+    found = attributes(recorded.spans("embeddings")[0])
+    assert (found["gen_ai.provider.name"], found.get("gen_ai.usage.input_tokens")) == ("openai", tokens)
+    sums = recorded.points("gen_ai.client.token.usage", "gen_ai.token.type")
+    assert sums.keys() == ({("input",)} if tokens else set())
+
+
+def test_what_runs_outside_of_an_operation_sets_nothing() -> None:
+    current().set({"x": 1})
+    assert current() is UNOBSERVED

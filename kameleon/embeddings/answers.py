@@ -27,6 +27,13 @@ class BadEncoding(ValueError):
     """An embedding whose base64 cannot be read."""
 
 
+def tokens_of(answer: Any) -> int | None:
+    """The tokens that a server counted of a request, None where it does not."""
+    usage = answer.get("usage") if isinstance(answer, Mapping) else None
+    tokens = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
+    return tokens if type(tokens) is int and tokens >= 0 else None
+
+
 def vectors(answer: Any, count: int) -> list[Vector]:
     """The vectors of a response in the order of its texts, however many they are. Raises ValueError, TypeError or
     KeyError for what is none."""

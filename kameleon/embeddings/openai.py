@@ -1,5 +1,5 @@
 """OpenAI's embeddings, and every server of the same protocol (`base_url=`): docs/embedding-providers.md. Imports
-`errors` and `forking`.
+`errors`, `telemetry` and `forking`.
 
 The key comes from the argument or `OPENAI_API_KEY`; it is handed to the client, kept nowhere else, and taken out of
 whatever a server answers. The client's own retries are off: the service retries, and two of them would multiply.
@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 
 from ..errors import InvalidInput, MissingExtra, ProviderError, ProviderRefused, ProviderUnavailable, TextRefused, seen
 from ..forking import fork_waits, per_process, state_of
-from .answers import BadEncoding, cleaned, error_of, reason_of, status_of, vectors
+from ..telemetry import current
+from ..telemetry.measures import INPUT_TOKENS
+from .answers import BadEncoding, cleaned, error_of, reason_of, status_of, tokens_of, vectors
 from .batching import estimate_tokens
 from .provider import EmbeddingProvider, Vector
 from .retry import retry_after_s
@@ -200,6 +202,8 @@ class OpenAIProvider(EmbeddingProvider):
             raise ProviderUnavailable(f"{NO_ANSWER}: {self._redacted(reason_of(answer.content))}") from error
         if (found := error_of(parsed)) is not None:
             raise self._refused(status_of(found), found, None, reason_of(answer.content))
+        if (tokens := tokens_of(parsed)) is not None:
+            current().set({INPUT_TOKENS: tokens})
         try:
             return vectors(parsed, len(inputs))
         except BadEncoding:

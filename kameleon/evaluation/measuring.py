@@ -5,7 +5,7 @@ Each query is embedded once and its legs run once; they are then fused in memory
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Unpack
 
@@ -13,9 +13,9 @@ from ..judgements import Judgement
 from ..search.query import TenantOption
 from ..search.weighting import features_of
 from ..values import Generation
-from .answers import Answer, AnswerCache, Figures, answers_of
+from .answers import Answer, AnswerCache, Figures, Measured, answers_of
 from .fitting import ENOUGH_FITTED, Fit, fit_weighting, paired
-from .judged import judged_by
+from .judged import Judged, judged_by
 from .rankings import WEIGHTS
 
 if TYPE_CHECKING:
@@ -98,31 +98,29 @@ def evaluate(
     relevant record."""
     judged = judged_by(search, queries, qrels, judgements, entities, options)
     found = answers_of if cache is None else cache.answers
-    answers, gains = found(search, judged, entities, options), list(judged.gains.values())
+    answers = found(search, judged, entities, options)
     notes = tuple(dict.fromkeys(answer.legs.note for answer in answers if answer.legs.note))
     generation = next((answer.legs.generation for answer in answers if answer.legs.generation is not None), None)
+    pairs = list(zip(answers, judged.gains.values(), strict=True))
     if generation is None:
-        by_keywords = _mean([answer.by_keywords(own) for answer, own in zip(answers, gains, strict=True)])
+        by_keywords = _mean([answer.by_keywords(gains) for answer, gains in pairs])
         return Evaluation(*judged.counts, {"keyword": by_keywords}, notes=notes)
-    measured = [answer.measured(own) for answer, own in zip(answers, gains, strict=True)]
-    scores, figures = [each.scores for each in measured], [each.figures for each in measured]
-    curve = dict(zip(WEIGHTS, map(fmean, zip(*scores, strict=True)), strict=True))
+    measured = [answer.measured(gains) for answer, gains in pairs]
+    fit = _fit(list(judged.gains), answers, [each.scores for each in measured]) if fits else None
+    return replace(_weighed(judged, generation, measured), fit=fit, notes=notes)
+
+
+def _weighed(judged: Judged, generation: Generation, measured: Sequence[Measured]) -> Evaluation:
+    """Compares each weight with the index as it is."""
+    figures = {name: _mean([each.figures[name] for each in measured]) for name in measured[0].figures}
+    current = [each.figures["weighted"].ndcg for each in measured]
+    by_weight = dict(zip(WEIGHTS, zip(*(each.scores for each in measured), strict=True), strict=True))
+    curve = {weight: fmean(scores) for weight, scores in by_weight.items()}
+    differences = {weight: paired(current, scores) for weight, scores in by_weight.items()}
     best = best_weight(curve, generation.weight)
-    current = [each["weighted"].ndcg for each in figures]
-    differences = [paired(current, column) for column in zip(*scores, strict=True)]
-    errors = {weight: noise for weight, (_, noise) in zip(WEIGHTS, differences, strict=True)}
-    return Evaluation(
-        *judged.counts,
-        {name: _mean([each[name] for each in figures]) for name in figures[0]},
-        generation,
-        generation.weight,
-        best,
-        curve,
-        *differences[WEIGHTS.index(best)],
-        _fit(list(judged.gains), answers, scores) if fits else None,
-        notes,
-        errors,
-    )
+    errors = {weight: error for weight, (_, error) in differences.items()}
+    made = Evaluation(*judged.counts, figures, generation, generation.weight, best, curve, *differences[best])
+    return replace(made, errors=errors)
 
 
 def keep(search: "SearchEngine", found: Evaluation) -> Generation | None:

@@ -13,7 +13,7 @@ from ..engine import SearchEngine
 from . import api, metrics
 from .page import routes as page_routes
 from .problems import HANDLERS
-from .security import Guard, checked_host
+from .security import Guard, checked_hosts
 from .serving import Serving, TenantOf
 from .sessions import Sessions
 
@@ -42,7 +42,7 @@ def app(
     """
     sessions = None if token is None else Sessions(token)
     serving = Serving(search, write, tenant, title, signs_in=token is not None)
-    guard = Middleware(Guard, hosts=tuple(map(checked_host, hosts)), sessions=sessions, page=page)
+    guard = Middleware(Guard, hosts=checked_hosts(hosts), sessions=sessions, page=page)
     return Starlette(
         routes=[*(sessions.routes() if sessions and page else ()), *routes_of(serving, page=page, mcp=mcp)],
         middleware=[Middleware(metrics.Measured), guard],

@@ -3,7 +3,7 @@
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, cast
@@ -23,6 +23,10 @@ from .serving import Serving
 
 PASSAGE_TOKENS = 350
 """About what a passage takes: it has 1,000 characters at most, and its place."""
+PLACE_TOKENS = 20
+"""What the names and the place of a part take."""
+LEFT_OUT = 20
+"""Bounds the fields that are named as left out. Chosen, not measured."""
 MAX_PASSAGES, SNIPPETS = 20, (60, 2_000)
 """Bound the passages of a hit and the characters of its snippet, within what a search takes. Chosen, not measured."""
 
@@ -64,7 +68,7 @@ class Tool:
     writes: bool = False
     destroys: bool = False
     is_idempotent: bool = True
-    names_entities: bool = field(default=False)
+    names_entities: bool = False
 
 
 def search(call: Call, given: models.SearchArguments) -> Mapping[str, Any]:
@@ -110,23 +114,24 @@ def sizes(share: int) -> Mapping[str, int]:
 
 
 def fetch(call: Call, given: models.FetchArguments) -> Mapping[str, Any]:
-    id_ = str(given.id)
-    record, text = read(call, given.entity, id_, given.tenant)
-    document = {**key_of(given.entity, id_, record.tenant), **content_of(record)}
-    if given.field is None and given.start == 0 and tokens(document) <= call.budget:
-        return document
+    record, text = read(call, given.entity, str(given.id), given.tenant)
+    key, data = key_of(given.entity, str(given.id), record.tenant), record.data or {}
     if given.field is not None:
-        text = field_text(record.data or {}, given.field)
-        document = key_of(given.entity, id_, record.tenant)
-    else:
-        data = record.data or {}
-        kept, _ = short_fields(data, call.budget // 2) if given.start == 0 else ({}, 0)
-        left_out = {name: len(as_text(value)) for name, value in data.items() if name not in kept}
-        document = key_of(given.entity, id_, record.tenant) | ({"data": kept} if kept else {})
-        document |= {"left_out": left_out} if left_out else {}
-    part = part_of(text, given.start, call.budget - tokens(document))
-    end = given.start + len(part)
-    return {**document, "text": part, "start": given.start, "next_start": end if end < len(text) else None}
+        return with_part(call, key, field_text(data, given.field), given.start)
+    whole = {**key, **content_of(record)}
+    if given.start == 0 and tokens(whole) <= call.budget:
+        return whole
+    kept = short_fields(data, call.budget // 2)[0] if given.start == 0 else {}
+    left_out = [(name, len(as_text(value))) for name, value in data.items() if name not in kept]
+    parts = {"data": kept, "left_out": dict(left_out[:LEFT_OUT])}
+    return with_part(call, key | {name: part for name, part in parts.items() if part}, text, given.start)
+
+
+def with_part(call: Call, document: Mapping[str, Any], text: str, start: int) -> Mapping[str, Any]:
+    """The document with as much of a text as fits, from a character on."""
+    part = part_of(text, start, call.budget - tokens(document) - PLACE_TOKENS)
+    end = start + len(part)
+    return {**document, "text": part, "start": start, "next_start": end if end < len(text) else None}
 
 
 def field_text(data: Mapping[str, Any], name: str) -> str:
@@ -178,7 +183,9 @@ def status(call: Call, given: models.StatusArguments) -> Mapping[str, Any]:
 
 
 def store(call: Call, given: models.StoreArguments) -> Mapping[str, Any]:
-    records = [{**record, "id": record.get("id") or str(uuid.uuid4())} for record in given.records]
+    records = [
+        record if record.get("id") is not None else {**record, "id": str(uuid.uuid4())} for record in given.records
+    ]
     within = call.within(given.tenant)
     options = {"on_conflict": given.on_conflict, "create": given.create, **within}
     try:

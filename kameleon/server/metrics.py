@@ -19,18 +19,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..forking import per_process
 from ..telemetry import observe
 from ..telemetry.measures import (
+    AMOUNTS,
     COUNTERS,
     DURATIONS,
-    ERROR,
     OUTCOME,
-    RETURNED,
-    RETURNED_ROWS,
-    ROWS,
     SECONDS,
     SIZE,
     STEP,
     STEPS,
     Measure,
+    labelled,
 )
 from ..telemetry.operations import Observed
 from ..telemetry.sizes import index_sizes
@@ -66,7 +64,7 @@ class Figures:
         self.registry = CollectorRegistry()
         timed = {measure.name: measure for measure in (*DURATIONS.values(), *STEPS.values(), REQUEST)}
         self.histograms = {name: self._histogram(measure, SECONDS) for name, measure in timed.items()}
-        self.returned = self._histogram(RETURNED, ROWS)
+        self.amounts = {name: self._histogram(measure, borders) for name, (measure, borders) in AMOUNTS.items()}
         self.counters = {
             name: Counter(named(name), measure.description, named_all(measure.labels), registry=self.registry)
             for name, measure in COUNTERS.items()
@@ -77,7 +75,7 @@ class Figures:
         return Histogram(name, measure.description, named_all(measure.labels), buckets=borders, registry=self.registry)
 
     def add(self, operation: Observed) -> None:
-        attributes = {**operation.attributes, ERROR: operation.error}
+        attributes = labelled(operation)
         if (measure := DURATIONS.get(operation.name)) is not None:
             self.histograms[measure.name].labels(*values(measure, attributes)).observe(operation.seconds)
         for name, seconds in operation.steps.items():
@@ -86,8 +84,8 @@ class Figures:
         for name, figures in operation.figures.items():
             for outcome, figure in figures.items():
                 self.counters[name].labels(*values(COUNTERS[name], {OUTCOME: outcome})).inc(figure)
-        if RETURNED_ROWS in attributes:
-            self.returned.labels(*values(RETURNED, attributes)).observe(attributes[RETURNED_ROWS])
+        for name in AMOUNTS.keys() & attributes.keys():
+            self.amounts[name].labels(*values(AMOUNTS[name][0], attributes)).observe(attributes[name])
 
 
 class Process:
@@ -149,9 +147,12 @@ class Measured:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status, started = ["500"], time.perf_counter()
+        status, started = [""], time.perf_counter()
         try:
             await self.app(scope, receive, noting(status, send))
+        except Exception:  # it goes on to the host, which answers
+            status[0] = "500"
+            raise
         finally:
             method = scope["method"] if scope["method"] in METHODS else "_OTHER"
             route = getattr(scope.get("route"), "path", "")

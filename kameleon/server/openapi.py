@@ -21,12 +21,15 @@ Schemas = Mapping[tuple[str, Any], Any]
 
 
 def document(call: Call[Given]) -> Mapping[str, Any]:
+    """It is made once; the path that the application is below may be another in each request."""
     request = call.request
-    return described(call.serving, request.app.routes, request.scope.get("root_path", ""))
+    state = request.app.state
+    if not hasattr(state, "openapi"):
+        state.openapi = described(call.serving, request.app.routes)
+    return {**state.openapi, "servers": [{"url": request.scope.get("root_path") or "/"}]}
 
 
-def described(serving: Serving, routes: Iterable[BaseRoute], root_path: str = "") -> dict[str, Any]:
-    """The document of an application below `root_path`."""
+def described(serving: Serving, routes: Iterable[BaseRoute]) -> dict[str, Any]:
     endpoints = [route for route in routes if isinstance(route, Endpoint)]
     operations = [operation for endpoint in endpoints for operation in endpoint.operations.values()]
     schemas, definitions = schemas_of(operations)
@@ -37,12 +40,13 @@ def described(serving: Serving, routes: Iterable[BaseRoute], root_path: str = ""
     return {
         "openapi": "3.1.0",
         "info": {"title": serving.title, "version": version("kameleon")},
-        "servers": [{"url": root_path or "/"}],
         "paths": paths,
-        "components": {"schemas": definitions, "responses": {"Problem": PROBLEM}},
+        "components": {"schemas": definitions, "responses": {"Problem": PROBLEM}, "securitySchemes": {"token": TOKEN}},
+        "security": [{"token": []}] if serving.signs_in else [],
     }
 
 
+TOKEN = {"type": "http", "scheme": "bearer", "description": "The token of `kameleon serve --token`."}
 PROBLEM = {
     "description": "What was wrong, with the value and the next step.",
     "content": {"application/problem+json": {"schema": {"$ref": REFERENCE.format(model="Problem")}}},

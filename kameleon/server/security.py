@@ -41,7 +41,7 @@ class Guard:
     ) -> None:
         self.app = app
         self.has_page = page
-        self.hosts = frozenset(map(checked_host, hosts))
+        self.hosts = frozenset(hosts)
         self.sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,6 +113,13 @@ async def send_with_headers(send: Send, message: Message) -> None:
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
     await send(message)
+
+
+def checked_hosts(hosts: object) -> frozenset[str]:
+    """Raises InvalidInput for what is no collection of names."""
+    if isinstance(hosts, str) or not isinstance(hosts, Iterable):
+        raise InvalidInput(f"hosts is a list of names; for one, use hosts=[{seen(hosts)}]")
+    return frozenset(map(checked_host, hosts))
 
 
 def checked_host(host: object) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import time
 from pathlib import Path
-from urllib.parse import parse_qs, parse_qsl, urlencode
+from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -70,7 +70,7 @@ class Sessions:
 
     async def sign_in(self, request: Request) -> Response:
         form = parse_qs(await body_of(request, MAX_FORM), max_num_fields=8)
-        query = urlencode(parse_qsl(form.get("query", [""])[0], keep_blank_values=True))
+        query = form.get("query", [""])[0]
         if not self.is_token(form.get("token", [""])[0].strip()):
             return sign_in_page(request, query, is_wrong=True)
         answer = RedirectResponse(f"./?{query}" if query else "./", 303)

@@ -1,12 +1,15 @@
 """The names of operations, and what is measured of them: those of OpenTelemetry's semantic conventions where there is
-one (`gen_ai.*`, `db.*`, `error.type`), others begin with `kameleon.`. Imports nothing of kameleon's.
+one (`gen_ai.*`, `db.*`, `error.type`), others begin with `kameleon.`. Imports nothing of kameleon's but this package.
 
 Prometheus has the same measures under the names that a collector gives them: `.` becomes `_`, units are appended."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, Engine
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from .operations import Observed
 
 RETRIEVAL = "retrieval"
 EMBEDDINGS = "embeddings"
@@ -25,6 +28,7 @@ QUERY_TEXT = "gen_ai.retrieval.query.text"
 DOCUMENTS = "gen_ai.retrieval.documents"
 RETURNED_ROWS = "db.response.returned_rows"
 BATCH_SIZE = "db.operation.batch.size"
+INPUT_TOKENS, TOKEN_TYPE = "gen_ai.usage.input_tokens", "gen_ai.token.type"
 SYSTEM = "db.system.name"
 MODE = "kameleon.search.mode"
 LEGS = "kameleon.search.legs"
@@ -38,6 +42,9 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 the network seconds. Chosen, not measured."""
 ROWS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """The borders of the numbers of hits that are counted together. Chosen, not measured."""
+
+INPUTS = tuple(4**n for n in range(11))
+"""The borders of the tokens that are counted together: those of the semantic conventions."""
 
 
 class Measure(NamedTuple):
@@ -67,7 +74,18 @@ DURATIONS: Mapping[str, Measure] = {
 STEPS: Mapping[str, Measure] = {
     STEP: Measure("kameleon.search.step.duration", "s", "Duration of a step of a search", (STEP,)),
 }
+TOKENS = Measure(
+    "gen_ai.client.token.usage",
+    "{token}",
+    "Tokens of a request to the provider, where it counts them",
+    (OPERATION, PROVIDER, MODEL, TOKEN_TYPE),
+)
 RETURNED = Measure("db.client.response.returned_rows", "{row}", "Hits of a search", (SYSTEM, MODE))
+AMOUNTS: Mapping[str, tuple[Measure, Sequence[int]]] = {
+    RETURNED_ROWS: (RETURNED, ROWS),
+    INPUT_TOKENS: (TOKENS, INPUTS),
+}
+"""The attributes that are measured, with the borders of what is counted together."""
 RECORDS, TEXTS, RETRIES = "kameleon.index.records", "kameleon.embedding.texts", "kameleon.embedding.retries"
 COUNTERS: Mapping[str, Measure] = {
     RECORDS: Measure(RECORDS, "{record}", "Records that were written", (OUTCOME,)),
@@ -84,7 +102,7 @@ STATES = ("indexed", "pending", "failed", "unindexed")
 """The figures of an IndexStatus."""
 
 
-def database(bind: Engine | Connection) -> dict[str, Any]:
+def database(bind: "Engine | Connection") -> dict[str, Any]:
     """The attributes of a database: its system and its name, without the folder of a file."""
     name = (bind.engine.url.database or "").replace("\\", "/").rpartition("/")[2]
     system = bind.dialect.name
@@ -94,3 +112,9 @@ def database(bind: Engine | Connection) -> dict[str, Any]:
 def batch(size: int) -> dict[str, int]:
     """The attribute of so many records that are written together; the convention has none for one."""
     return {BATCH_SIZE: size} if size > 1 else {}
+
+
+def labelled(operation: "Observed") -> dict[str, Any]:
+    """The attributes of an operation that ended, with those that only measures have."""
+    of_error = {} if operation.error is None else {ERROR: operation.error}
+    return {**operation.attributes, **of_error, TOKEN_TYPE: "input"}

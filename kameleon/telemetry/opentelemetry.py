@@ -9,6 +9,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 
 from .measures import (
+    AMOUNTS,
     COUNTERS,
     DOCUMENTS,
     DURATIONS,
@@ -17,15 +18,13 @@ from .measures import (
     OUTCOME,
     QUERY_TEXT,
     RETRIEVAL,
-    RETURNED,
-    RETURNED_ROWS,
-    ROWS,
     SECONDS,
     SIZE,
     STEP,
     STEPS,
     WRITE,
     Measure,
+    labelled,
 )
 from .operations import Observed
 from .sizes import index_sizes
@@ -52,7 +51,7 @@ class OpenTelemetry:
         self._hidden = {name for name, is_shown in ((QUERY_TEXT, query_text), (DOCUMENTS, documents)) if not is_shown}
         timed = {measure.name: measure for measure in (*DURATIONS.values(), *STEPS.values())}
         self._histograms = {name: histogram(self._meter, measure, SECONDS) for name, measure in timed.items()}
-        self._returned = histogram(self._meter, RETURNED, ROWS)
+        self._amounts = {name: histogram(self._meter, measure, borders) for name, (measure, borders) in AMOUNTS.items()}
         self._counters = {
             name: self._meter.create_counter(measure.name, measure.unit, measure.description)
             for name, measure in COUNTERS.items()
@@ -96,8 +95,8 @@ class OpenTelemetry:
         for name, figures in operation.figures.items():
             for outcome, figure in figures.items():
                 self._counters[name].add(figure, {OUTCOME: outcome})
-        if RETURNED_ROWS in attributes:
-            self._returned.record(attributes[RETURNED_ROWS], labels(RETURNED, operation))
+        for name in AMOUNTS.keys() & attributes.keys():
+            self._amounts[name].record(attributes[name], labels(AMOUNTS[name][0], operation))
 
     def _shown(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         return {name: as_attribute(value) for name, value in attributes.items() if name not in self._hidden}
@@ -120,8 +119,8 @@ def histogram(meter: Meter, measure: Measure, borders: Sequence[float]) -> Histo
 
 def labels(measure: Measure, operation: Observed) -> dict[str, Any]:
     """The attributes that a measure has of an operation."""
-    found = {name: operation.attributes[name] for name in measure.labels if name in operation.attributes}
-    return found if operation.error is None else {**found, ERROR: operation.error}
+    attributes = labelled(operation)
+    return {name: attributes[name] for name in measure.labels if name in attributes}
 
 
 def as_attribute(value: Any) -> Any:

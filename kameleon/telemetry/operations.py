@@ -5,6 +5,7 @@ Without an observer, `operation` returns one shared object whose methods do noth
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -48,6 +49,7 @@ class Observer(Protocol):
 
 
 UNOBSERVED = Operation()
+_current: ContextVar[Operation] = ContextVar("kameleon_operation", default=UNOBSERVED)
 
 _observers: tuple[Observer, ...] = ()
 
@@ -68,10 +70,12 @@ class Observed(Operation):
         self.error: str | None = None
         self._observers = observers
         self._begun: list[tuple[Observer, Any]] = []
+        self._outer: Token[Operation] | None = None
 
     def begin(self, name: str, title: str = "", attributes: Mapping[str, Any] | None = None) -> Self:
         self.name, self.title = name, title or name
         self.attributes.update(attributes or {})
+        self._outer = _current.set(self)
         for observer in self._observers:
             try:
                 self._begun.append((observer, observer.begin(self)))
@@ -94,6 +98,8 @@ class Observed(Operation):
     ) -> None:
         self.seconds = time.perf_counter() - self._clock
         self.error = kind.__name__ if kind else None
+        if self._outer is not None:
+            _current.reset(self._outer)
         while self._begun:
             observer, begun = self._begun.pop()
             try:
@@ -108,6 +114,11 @@ def operation(name: str = "", title: str = "", attributes: Mapping[str, Any] | N
         return UNOBSERVED
     made = Observed(_observers)
     return made.begin(name, title, attributes) if name else made
+
+
+def current() -> Operation:
+    """The operation that this code runs in, the innermost one: what a provider learns of its request it may `set`."""
+    return _current.get()
 
 
 def observe(observer: Observer) -> None:

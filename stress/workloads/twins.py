@@ -262,6 +262,7 @@ def of_operators(way: ByHand) -> Iterator[tuple[Any, Any]]:
     engine, tenant = way.engine, way.tenant
     queries = dict(zip(QRELS, ("red fox", "whale zorblatt", "lantern", "copper meadow"), strict=True))
     yield "evaluate", way.observed(evaluate, engine, queries, QRELS, tenant=tenant)
+    yield "evaluate kept", way.observed(evaluate, engine, tenant=tenant)
     yield "compare", way.observed(compare, engine, queries, QRELS, {}, {"mode": "keyword"}, tenant=tenant)
     yield "examine", way.observed(examine, engine, tenant=tenant)
     yield "generations", way.observed(engine.generations)

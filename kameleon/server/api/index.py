@@ -1,7 +1,7 @@
 """What is in the index: /api/entities, /api/status, /api/failures and /api/doctor. Imports `documents`, `engine`,
 `entities`, `doctor`, `errors` and `values`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -11,7 +11,7 @@ from ...documents import facets_document, run_document
 from ...engine import SearchEngine
 from ...entities import EntityDescription, describe, named
 from ...errors import InvalidInput, UnknownEntity, seen
-from ...values import Generation
+from ...values import BUILDING, Generation, ReindexRun
 from ..answers import EntitiesAnswer, EntityAnswer, FailuresAnswer, FindingsAnswer, StatusAnswer
 from ..models import EntityRequest, FailuresRequest, Within
 from ..operations import Call, Operation
@@ -49,16 +49,23 @@ def values(call: Call[Any], described: EntityDescription) -> Mapping[str, Any]:
 
 
 def status(call: Call[Within]) -> Mapping[str, Any]:
-    search = call.serving.search
-    runs = [run for run in search.reindexing.status() if run.owner is not None]
+    search, generations = call.serving.search, call.serving.search.generations()
+    run = unfinished(search, generations)
     return {
         "version": version("kameleon"),
         "writes": call.serving.writes,
         "entities": [asdict(one) for one in search.get_status(**counted(call))],
-        "generations": [generation(call, one) for one in search.generations()],
-        "reindex": next((run_document(run) for run in runs), None),
-        **({"cache": [], "size": None, "tenants": []} if call.serving.tenant else of_all_tenants(search)),
+        "generations": [generation(call, one) for one in generations],
+        "reindex": run and run_document(run),
+        **({"cache": [], "size": None, "tenants": []} if call.serving.tenant is not None else of_all_tenants(search)),
     }
+
+
+def unfinished(search: SearchEngine, generations: Iterable[Generation]) -> ReindexRun | None:
+    """The run that a process works at, else one that ended before its generation was complete."""
+    building = {one.number for one in generations if one.state == BUILDING}
+    runs = [run for run in search.reindexing.status() if run.owner is not None or run.generation in building]
+    return max(runs, key=lambda run: (run.owner is not None, run.generation), default=None)
 
 
 def of_all_tenants(search: SearchEngine) -> Mapping[str, Any]:
@@ -82,7 +89,7 @@ def failures(call: Call[FailuresRequest]) -> Mapping[str, Any]:
 
 
 def doctor(call: Call[Within]) -> Mapping[str, Any]:
-    if call.serving.tenant:
+    if call.serving.tenant is not None:
         raise InvalidInput("the doctor examines the whole index, and this server is for one tenant: `kameleon doctor`")
     return {"findings": [asdict(one) for one in examine(call.serving.search, **counted(call))]}
 

@@ -1,6 +1,7 @@
 // Draws nDCG@10 by weight of the vector leg, with two standard errors of its difference to the index's own weight.
 
 import { share, svg } from "./dom.js";
+import { counted } from "./parts.js";
 
 const MARGIN = { top: 22, right: 12, bottom: 34, left: 40 };
 const BESIDE = { top: 14, right: 8, bottom: 4, left: 8 }; // as far in as the ends of the slider below it
@@ -32,6 +33,19 @@ export function summary(drawn, current, best) {
     `nDCG@10 by weight: ${figure(0)} by keywords alone, ${figure(1)} by vectors alone, ` +
     `${figure(current)} at the index's ${current.toFixed(2)}, highest ${figure(best)} at ${best.toFixed(2)}`
   );
+}
+
+/** The figure at a weight, and its difference to the index's own with two standard errors. */
+export function reading(found, chosen) {
+  const drawn = points(found);
+  const { value, error } = at(drawn, chosen);
+  const difference = value - at(drawn, found.weight).value;
+  const queries = counted(found.queries, "judged query", "judged queries");
+  const figure = `nDCG@10 ${share(value, 3)} at ${share(chosen)}`;
+  if (Math.abs(chosen - found.weight) < 1e-9) return `${figure}, the index's weight; ${queries}`;
+  const sign = difference < 0 ? "−" : "+";
+  const range = found.queries > 1 ? ` ± ${share(error, 3)}` : "";
+  return `${figure}: ${sign}${share(Math.abs(difference), 3)}${range} to the index's ${share(found.weight)}; ${queries}`;
 }
 
 /** The ends of the vertical axis, at least .1 apart, and its marks, so many at most and at whole steps. */

@@ -23,7 +23,7 @@ export class Evaluations extends EventTarget {
 
   async measure() {
     this.#running?.abort();
-    if (!judgedHere(this.judgements.list(), this.state).some(({ gain }) => gain > 0)) {
+    if (!this.#judged().some(({ gain }) => gain > 0)) {
       this.#become({ found: null, problem: null, isBusy: false });
       return;
     }
@@ -36,6 +36,15 @@ export class Evaluations extends EventTarget {
     } catch (problem) {
       if (problem.name !== "AbortError") this.#become({ problem, isBusy: false });
     }
+  }
+
+  /** Whether anything is judged, of what the page is limited to. */
+  get hasJudgements() {
+    return this.#judged().length > 0;
+  }
+
+  #judged() {
+    return judgedHere(this.judgements.list(), this.state);
   }
 
   /** Saves a weight as the index's own, and measures again. */

@@ -11,6 +11,8 @@ const MOST_FIELDS = 20;
 const OPEN_AT_FIRST = 4;
 const LONGEST_VALUE = 60;
 const MONTHS = 24;
+const IDLE = 250;
+const MOST_ENTITIES = 5;
 const SAMPLED = 50;
 const LONGEST_SAMPLED = 40;
 const DATE = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$/;
@@ -46,7 +48,7 @@ class Panel {
     this.state = state;
     this.entities = entities;
     this.element = element;
-    this.countSoon = debounced(() => this.#count(), 150);
+    this.countSoon = debounced(() => this.#count(), IDLE);
     state.subscribe((_values, changed) => {
       if (changed.has("entity") || changed.has("tenant") || changed.has("all_tenants")) this.define();
       else if (changed.has("where")) this.#draw();
@@ -63,18 +65,20 @@ class Panel {
     return entity.length ? entity : this.entities().map(({ name }) => name);
   }
 
-  /** Finds the fields that all searched entities have, and how each is filtered. */
+  /** Finds the fields of the searched entities, and how each is filtered. */
   async define() {
     const names = this.#names();
     const { tenant, all_tenants } = this.state.values;
     const within = all_tenants ? { all_tenants } : { tenant };
     this.#defined = JSON.stringify([names, within]);
     const known = this.#defined;
-    const described = await Promise.all(names.slice(0, MOST_FIELDS).map((name) => this.#entity(name, within)));
+    this.#fields = [];
+    if (names.length) fill(this.element, h("p", { class: "notice" }, "Counting the values of the fields…"));
+    const described = names.length > MOST_ENTITIES ? [] : await Promise.all(names.map((name) => this.#entity(name, within)));
     if (known !== this.#defined) return;
     const present = described.filter(Boolean);
-    this.#fields = present.length ? common(present).slice(0, MOST_FIELDS) : [];
-    this.#open ??= new Set(this.#fields.slice(0, OPEN_AT_FIRST).map(({ name }) => name));
+    this.#fields = present.length ? filtered(present).slice(0, MOST_FIELDS) : [];
+    this.#open = new Set(this.#fields.slice(0, OPEN_AT_FIRST).map(({ name }) => name));
     this.#counts = {};
     this.#draw();
     this.count();
@@ -99,7 +103,8 @@ class Panel {
     this.#running = new AbortController();
     const { signal } = this.#running;
     const { values } = this.state;
-    const open = this.#fields.filter(({ name, kind }) => this.#open?.has(name) && kind !== "range");
+    const isWhole = !values.q.trim() && !values.like && !values.where;
+    const open = this.#fields.filter(({ name, kind }) => this.#open?.has(name) && kind !== "range" && !(isWhole && kind === "values"));
     const own = open.filter(({ name }) => values.where?.[name] !== undefined);
     const others = open.filter((field) => !own.includes(field));
     const asked = [[values, others], ...own.map((field) => [{ ...values, where: withCondition(values.where, field.name) }, [field]])];
@@ -126,7 +131,7 @@ class Panel {
   }
 
   #none() {
-    const text = this.#names().length > 1 ? "These entities have no fields in common. Choose one to filter by its fields." : "No fields to filter by.";
+    const text = this.#names().length > 1 ? "Choose an entity to filter by its fields." : "No fields to filter by.";
     return h("p", { class: "notice" }, this.#defined ? text : "");
   }
 
@@ -235,15 +240,19 @@ function isShort(values) {
   return given.length > 1 && given.every((text) => text.length <= LONGEST_SAMPLED) && new Set(given).size < given.length;
 }
 
-/** The fields that all entities have, with the values of all, and of which kind each filter is. */
-function common(entities) {
-  const [first, ...others] = entities;
-  const shared = first.fields.filter(({ name, filterable }) => filterable && others.every((other) => other.fields.some((field) => field.name === name && field.filterable)));
+/** The fields to filter several entities by, with the values of all, and of which kind each filter is. Records of the
+ * store are filtered by any field of theirs, a mapped class only by its own columns. */
+function filtered(entities) {
+  const known = new Map(entities.flatMap(({ fields }) => fields).filter(({ filterable }) => filterable).map((field) => [field.name, field]));
+  const has = (entity, name) => entity.fields.some((field) => field.name === name && field.filterable);
+  const isStored = entities.every(({ kind }) => kind === "records");
+  const shared = [...known.values()].filter(({ name }) => isStored || entities.every((entity) => has(entity, name)));
+  const count = ({ name }) => entities.filter((entity) => has(entity, name)).length;
   const fields = shared.map((field) => {
     const values = merged(entities.map((entity) => entity.values?.[field.name] ?? []));
     return { ...field, values, kind: kindOf(field, values) };
   });
-  return fields.filter(({ kind }) => kind);
+  return fields.filter(({ kind }) => kind).sort((one, other) => count(other) - count(one));
 }
 
 function merged(lists) {

@@ -2,19 +2,21 @@
 
 import { announce, fill, h, number, share } from "./dom.js";
 import { get } from "./http.js";
+import { button, code, counted, notice, problemBox, table, working } from "./parts.js";
 
 const BUSY_MS = 2000; // between two readings while a reindex runs or records are pending
 const IDLE_MS = 15000; // otherwise; both chosen, not measured
-const ENDED = new Set(["done", "stopped", "refused"]);
 
 /** Fills the tab. Returns what the page calls when it is shown and hidden: the status is read as long as it is shown. */
 export function mount(element, state) {
   const names = ["problem", "summary", "reindex", "entities", "tenants", "failures", "generations", "sizes"];
   const parts = Object.fromEntries(names.map((name) => [name, h("div")]));
   const note = h("span", { class: "notice" }, "Reading the status …");
-  const refresh = h("button", { type: "button", class: "button", onclick: () => read().then(() => announce(note.textContent)) }, "Refresh");
-  fill(element, h("div", { class: "view-head" }, h("h2", {}, "Index"), note, refresh), Object.values(parts), !state.page.tenantIsFixed && checks(state));
+  const refresh = button("Refresh", () => read().then(() => announce(note.textContent)));
+  const head = h("div", { class: "view-head" }, h("h2", {}, "Index"), note, refresh);
+  fill(element, head, Object.values(parts), !state.page.tenantIsFixed && checks(state));
   const made = {};
+  let isShown = false;
   let timer = 0;
 
   async function read() {
@@ -29,7 +31,7 @@ export function mount(element, state) {
       note.textContent = "Not read";
     }
     clearTimeout(timer);
-    timer = setTimeout(tick, status && isBusy(status) ? BUSY_MS : IDLE_MS);
+    if (isShown) timer = setTimeout(tick, status && isBusy(status) ? BUSY_MS : IDLE_MS);
   }
 
   /** A page that is not seen does not ask. */
@@ -56,162 +58,145 @@ export function mount(element, state) {
     showFailures(status.entities.map(({ failed }) => failed));
   }
 
+  /** Reads them again only where their counts are others. */
   async function showFailures(counts) {
+    const key = [state.values.tenant, ...counts].join();
+    if (made.counts === key) return;
     try {
-      if (made.counts === counts.join()) return;
       const found = counts.some(Boolean) ? (await get("api/failures", within(state))).failures : [];
       part("failures", found, failures);
-      made.counts = counts.join();
+      made.counts = key;
     } catch (problem) {
       fill(parts.failures, problemBox(problem, () => showFailures(counts)));
     }
   }
 
-  state.subscribe((values, changed) => changed.has("tenant") && values.tab === "index" && read());
-  return { show: read, hide: () => clearTimeout(timer) };
+  function setShown(value) {
+    isShown = value;
+    if (isShown) read();
+    else clearTimeout(timer);
+  }
+
+  state.subscribe((_values, changed) => changed.has("tenant") && isShown && read());
+  return { show: () => setShown(true), hide: () => setShown(false) };
 }
 
 /** The tenant that the page is limited to; without one the status is of all. */
 const within = ({ values: { tenant } }) => (tenant ? { tenant } : {});
 
-const isRunning = (run) => Boolean(run) && !ENDED.has(run.phase);
-
-const isBusy = ({ entities: all, reindex: run }) => isRunning(run) || all.some(({ pending }) => pending);
+const isBusy = ({ entities: all, reindex: run }) => Boolean(run?.owner) || all.some(({ pending }) => pending);
 
 const sum = (all, name) => all.reduce((total, each) => total + (each[name] ?? 0), 0);
-
-/** What went wrong, and a button that tries again. */
-export function problemBox(problem, again) {
-  return h(
-    "div",
-    { class: "problem", role: "alert" },
-    h("h2", {}, problem.title || "The request failed"),
-    problem.message !== problem.title && h("p", {}, problem.message),
-    again && h("button", { type: "button", class: "button", onclick: again }, "Try again"),
-  );
-}
 
 function summary({ version, writes, entities: all, generations: made, cache, size: sizes }) {
   if (!all.length) return empty(writes);
   const active = made.find(({ state }) => state === "active");
   const figures = [
-    ["Records", number(sum(all, "indexed")), `of ${number(all.length)} ${all.length === 1 ? "entity" : "entities"}`],
+    ["Records", number(sum(all, "indexed")), `of ${counted(all.length, "entity", "entities")}`],
     ["Pending", number(sum(all, "pending")), "without a current embedding", sum(all, "pending") && "warning"],
     ["Failed", number(sum(all, "failed")), "refused by the provider", sum(all, "failed") && "error"],
     ["Model", active?.model_name || "none", active ? `weight ${share(active.weight)}` : "keywords alone"],
-    ...(sizes ? [sizeCard(sizes), ["Embedding cache", number(sum(cache, "texts")), `texts, ${inBytes(sum(cache, "size"))}`]] : []),
+    sizes && sizeFigure(sizes),
+    sizes && ["Embedding cache", number(sum(cache, "texts")), `texts, ${inBytes(sum(cache, "size"))}`],
   ];
   return [
-    h("dl", { class: "index-figures" }, figures.map((figure) => card(...figure))),
-    h("p", { class: "notice" }, `kameleon ${version}, ${writes ? "reads and writes" : "read-only"}`),
+    h("dl", { class: "index-figures" }, figures.filter(Boolean).map((figure) => figureItem(...figure))),
+    notice(`kameleon ${version}, ${writes ? "reads and writes" : "read-only"}`),
   ];
 }
 
 /** Of kameleon's tables where the database counts them. */
-function sizeCard({ database, tables }) {
+function sizeFigure({ database, tables }) {
   const own = Object.values(tables).reduce((total, each) => total + each, 0);
   if (!own) return ["Size", inBytes(database), "of the database file"];
   return ["Size", inBytes(own), `of kameleon's tables; the database has ${inBytes(database)}`];
 }
 
-function card(name, value, detail, level) {
-  return h("div", { class: level ? `index-figure is-${level}` : "index-figure" }, h("dt", {}, name), h("dd", {}, value, h("small", {}, detail)));
+function figureItem(name, value, detail, level) {
+  const kind = level ? `index-figure is-${level}` : "index-figure";
+  return h("div", { class: kind }, h("dt", {}, name), h("dd", {}, value, h("small", {}, detail)));
 }
 
 function empty(writes) {
+  const example = `kameleon data insert Contact '{"id": "7", "name": "Ann Lee", "about": "met in Oslo"}'`;
   return h(
     "div",
     { class: "empty" },
     h("h2", {}, "The index is empty"),
     h("p", {}, "Insert a record, and it can be searched at once:"),
-    h("pre", { class: "code", tabindex: 0 }, `kameleon data insert Contact '{"id": "7", "name": "Ann Lee", "about": "met in Oslo"}'`),
+    h("pre", { class: "code", tabindex: 0 }, example),
     writes && h("p", {}, "This server writes: POST /api/records does it, too."),
   );
 }
 
+/** A run that works, or one that ended before its generation was complete. */
 function reindex(run) {
-  if (!run || run.phase === "done") return [];
-  const done = run.done ?? run.embedded + run.reused + run.failed;
-  const seconds = run.embedding_s + run.writing_s;
-  const rate = run.rows_per_second ?? (seconds ? done / seconds : 0);
-  const left = rate ? Math.max(0, run.total - done) / rate : null;
-  const share = run.total ? Math.floor((100 * done) / run.total) : 0;
-  const title = isRunning(run) ? `Reindex of generation ${run.generation}: ${run.phase}` : `The last reindex was ${run.phase}`;
+  if (!run) return [];
+  const done = run.embedded + run.reused + run.failed;
+  const part = run.total ? Math.floor((100 * done) / run.total) : 0;
+  const title = `Reindex to generation ${run.generation}: ${run.owner ? run.phase : `no process works at it (${run.phase})`}`;
+  const figures = [
+    `${number(done)} of ${number(run.total)} records (${part} %)`,
+    run.rows_per_second > 0 && `${number(Math.round(run.rows_per_second))} a second`,
+    run.owner && run.seconds_left !== null && `${duration(run.seconds_left)} left`,
+    run.failed > 0 && `${number(run.failed)} failed`,
+    `began ${new Date(run.began_at).toLocaleString()}`,
+  ];
   return [
     h("h3", {}, title),
     h("progress", { max: run.total || 1, value: done, "aria-label": title }),
-    h(
-      "p",
-      {},
-      `${number(done)} of ${number(run.total)} records (${share} %)`,
-      rate ? `, ${number(Math.round(rate))} a second` : "",
-      isRunning(run) && left !== null ? `, ${duration(left)} left` : "",
-      run.failed ? `, ${number(run.failed)} failed` : "",
-      `; began ${new Date(run.began_at).toLocaleString()}`,
-      isRunning(run) && !run.owner ? ". No process works at it." : "",
-    ),
-    (!isRunning(run) || !run.owner) &&
-      h("p", {}, "Run ", h("code", {}, "kameleon embeddings reindex"), " again, and it resumes."),
+    h("p", {}, figures.filter(Boolean).join(", ")),
+    !run.owner && notice(code("`kameleon embeddings reindex` continues where it ended.")),
   ];
 }
 
-/** A time in words, of the largest unit that fits. */
-export function duration(seconds) {
+/** A time in the largest unit that fits. */
+function duration(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
-/** A table that scrolls by itself where the window is narrow. Columns are [name, cell of a row, is a number]. */
-export function table(caption, columns, rows) {
-  const cell = (row, [, read, isNumber]) => h("td", { class: isNumber ? "number" : "" }, read(row));
-  return h(
-    "div",
-    { class: "scrolling", tabindex: 0, role: "region", "aria-label": caption },
-    h(
-      "table",
-      { class: "table" },
-      h("caption", {}, caption),
-      h("thead", {}, h("tr", {}, ...columns.map(([name, , isNumber]) => h("th", { scope: "col", class: isNumber ? "number" : "" }, name)))),
-      h("tbody", {}, ...rows.map((row) => h("tr", {}, ...columns.map((column) => cell(row, column))))),
-    ),
-  );
-}
-
-const counted = (name) => [name[0].toUpperCase() + name.slice(1), (row) => number(row[name] ?? 0), true];
+/** A column of counts. */
+const counts = (name) => [name[0].toUpperCase() + name.slice(1), (row) => number(row[name] ?? 0), true];
 
 function entities(all) {
   if (!all.length) return [];
   const unindexed = all.some((row) => row.unindexed) ? ["unindexed"] : [];
   const columns = [
     ["Entity", (row) => row.entity],
-    ...["indexed", "pending", "failed", ...unindexed].map(counted),
+    ...["indexed", "pending", "failed", ...unindexed].map(counts),
     ["Last updated", (row) => moment(row.last_updated)],
     ["Keywords ranked by", (row) => (row.keyword_search === "server" ? "PostgreSQL" : "kameleon")],
   ];
   const notes = [...new Set(all.map(({ note }) => note).filter(Boolean))];
   return [
     table("Entities", columns, all),
-    notes.map((note) => h("p", { class: "notice" }, code(note))),
-    sum(all, "pending") > 0 && h("p", { class: "notice" }, code("Pending records are found by keywords alone. `kameleon embeddings sync` embeds them.")),
-    unindexed.length > 0 && h("p", { class: "notice" }, code("Rows of mapped classes are not in the index. `kameleon embeddings sync --import MODULE` indexes them.")),
+    notes.map((note) => notice(code(note))),
+    sum(all, "pending") > 0 && notice(code("Pending records are found by keywords alone. `kameleon embeddings sync` embeds them.")),
+    unindexed.length > 0 && notice(code("Rows of mapped classes are not in the index: `kameleon embeddings sync --import MODULE`")),
   ];
 }
 
 /** Each tenant with a button that limits the page to it. */
 function tenants(all, state) {
   const { tenant } = state.values;
-  const only = (name) => h("button", { type: "button", class: "link-button", "aria-pressed": String(name === tenant), onclick: () => state.set({ tenant: name === tenant ? "" : name, all_tenants: false }) }, name);
+  const choose = (name) => () => state.set({ tenant: name === tenant ? "" : name, all_tenants: false });
+  const chooser = (name) => button(name, choose(name), { kind: "link-button", "aria-pressed": String(name === tenant) });
   if (!all.length) return [];
+  const reset = button("Show all tenants", choose(tenant), { kind: "link-button" });
   return [
-    table("Tenants with most records", [["Tenant", (row) => only(row.tenant)], counted("indexed")], all),
-    tenant && h("p", { class: "notice" }, `All else on this page is of the tenant ${tenant}. `, h("button", { type: "button", class: "link-button", onclick: () => state.set({ tenant: "" }) }, "Show all tenants")),
+    table("Tenants with most records", [["Tenant", (row) => chooser(row.tenant)], counts("indexed")], all),
+    tenant && notice(`All else on this page is of the tenant ${tenant}. `, reset),
   ];
 }
 
 function sizes(found) {
   const rows = Object.entries(found?.tables ?? {});
-  if (!rows.length) return [];
-  return h("details", {}, h("summary", {}, "Sizes of tables"), table("Tables with their indexes", [["Table", ([name]) => h("code", {}, name)], ["Size", ([, bytes]) => inBytes(bytes), true]], rows));
+  const columns = [
+    ["Table", ([name]) => h("code", {}, name)],
+    ["Size", ([, bytes]) => inBytes(bytes), true],
+  ];
+  return rows.length ? h("details", {}, h("summary", {}, "Sizes of tables"), table("Tables with their indexes", columns, rows)) : [];
 }
 
 function failures(all) {
@@ -225,7 +210,7 @@ function failures(all) {
   ];
   return [
     table("Failed records", columns, all),
-    h("p", { class: "notice" }, code("They are found by keywords alone. Change their texts, or try again: `kameleon embeddings sync --retry-failed`")),
+    notice(code("They are found by keywords alone. Change them, or try again: `kameleon embeddings sync --retry-failed`")),
   ];
 }
 
@@ -246,44 +231,34 @@ function generations(all) {
 /** The doctor reads the whole index, so it runs when it is asked to. */
 function checks(state) {
   const result = h("div", { "aria-live": "polite" });
-  const button = h("button", { type: "button", class: "button", onclick: run }, "Run the checks");
+  const start = button("Run the checks", run);
 
   async function run() {
-    button.disabled = true;
-    fill(result, h("p", { class: "notice working" }, "Comparing tables, index and embeddings …"));
+    start.disabled = true;
+    fill(result, working("Comparing tables, index and embeddings …"));
     try {
       const { findings } = await get("api/doctor", within(state));
-      fill(result, (findings.length ? findings.map(finding) : [h("p", { class: "good" }, "Nothing found.")]));
-    } catch (error) {
-      fill(result, problemBox(error, run));
+      fill(result, findings.length ? findings.map(finding) : h("p", { class: "good" }, "Nothing found."));
+    } catch (problem) {
+      fill(result, problemBox(problem, run));
     }
-    button.disabled = false;
+    start.disabled = false;
   }
 
-  return h(
-    "section",
-    { class: "checks" },
-    h("h3", {}, "Doctor"),
-    h("p", { class: "notice" }, "Compares tables, index and embeddings, page by page; a large index takes a while. It changes nothing."),
-    button,
-    result,
-  );
+  const about = notice("Compares tables, index and embeddings, page by page; a large index takes a while. It changes nothing.");
+  return h("section", { class: "checks" }, h("h3", {}, "Doctor"), about, start, result);
 }
 
 function finding({ severity, check, entity, count, message, cure, ids }) {
+  const title = `${check}${entity ? ` of ${entity}` : ""}${count > 1 ? ` (${number(count)})` : ""}`;
   return h(
     "article",
     { class: `finding ${severity}` },
-    h("h4", {}, h("span", { class: "severity" }, severity), ` ${check}`, entity && ` of ${entity}`, count > 1 && ` (${number(count)})`),
+    h("h4", {}, h("span", { class: "severity" }, severity), ` ${title}`),
     h("p", {}, message),
-    ids.length > 0 && h("p", { class: "notice" }, ids.join(", "), count > ids.length && ", …"),
+    ids.length > 0 && notice(ids.join(", ") + (count > ids.length ? ", …" : "")),
     cure && h("p", {}, "Cure: ", code(cure)),
   );
-}
-
-/** A text with its `commands` as code. */
-export function code(text) {
-  return text.split("`").map((part, place) => (place % 2 ? h("code", {}, part) : part));
 }
 
 /** Bytes in the unit that leaves less than 1,000. */

@@ -1,10 +1,11 @@
 // Marks hits as relevant or not, beside each hit; draws nDCG@10 by weight beside the slider.
 
-import { fill, h, share, svg, toast } from "./dom.js";
-import { at, draw, hasCurve, points } from "./curve.js";
+import { draw, hasCurve, reading } from "./curve.js";
+import { fill, h, svg, toast } from "./dom.js";
 import { Evaluations } from "./evaluations.js";
 import { Judgements } from "./judgements.js";
 import { view } from "./judged.js";
+import { onWidth } from "./parts.js";
 
 export const SHORTCUTS = [["+, -", "The hit is relevant, is not"]];
 
@@ -88,7 +89,8 @@ export function curve(element, state) {
     if (problem) return fill(image), fill(readout, problem.message);
     if (!found || !hasCurve(found)) return fill(image), fill(readout, waiting(judgements, evaluations));
     const chosen = state.values.weight ?? found.weight;
-    fill(image, draw(found, { width: element.clientWidth || 300, height: 110, chosen, isBeside: true, onChoose: (weight) => state.set({ weight }) }));
+    const size = { width: element.clientWidth || 300, height: 110, isBeside: true };
+    fill(image, draw(found, { ...size, chosen, onChoose: (weight) => state.set({ weight }) }));
     return fill(readout, reading(found, chosen));
   };
   evaluations.addEventListener("change", show);
@@ -98,32 +100,10 @@ export function curve(element, state) {
   show();
 }
 
-/** Calls a function when an element has another width. */
-export function onWidth(element, call) {
-  let width = 0;
-  new ResizeObserver(() => {
-    if (element.clientWidth === width) return;
-    width = element.clientWidth;
-    call();
-  }).observe(element);
-}
-
 function waiting(judgements, { isBusy, found }) {
   if (isBusy) return "Measuring …";
   if (found) return "No vector was searched, so there is no weight to choose.";
   return judgements.list().length ? "Mark a relevant hit, and nDCG@10 is shown by weight." : "";
-}
-
-/** The figure at a weight, and its difference to the index's own with two standard errors. */
-export function reading(found, chosen) {
-  const drawn = points(found);
-  const { value, error } = at(drawn, chosen);
-  const difference = value - at(drawn, found.weight).value;
-  const queries = `${found.queries} judged ${found.queries === 1 ? "query" : "queries"}`;
-  const figure = `nDCG@10 ${share(value, 3)} at ${share(chosen)}`;
-  if (Math.abs(chosen - found.weight) < 1e-9) return `${figure}, the index's weight; ${queries}`;
-  const sign = difference < 0 ? "−" : "+";
-  return `${figure}: ${sign}${share(Math.abs(difference), 3)} ± ${share(error, 3)} to the index's ${share(found.weight)}; ${queries}`;
 }
 
 /** "+" and "-" mark the hit that has the focus. */

@@ -2,7 +2,7 @@
 
 import { copyText, fill, h } from "./dom.js";
 import { options, request } from "./asking.js";
-import { urlOf } from "./http.js";
+import { get, urlOf } from "./http.js";
 
 const FLAGS = { fusion: "--fusion", weight: "--weight", mode: "--mode", min_score: "--min-score", diversity: "--diversity", sort: "--sort", limit: "--limit", passages: "--passages", group_by: "--group-by", tenant: "--tenant" };
 const SIMILAR_LACKS = ["fusion", "weight", "sort", "diversity", "group_by", "synonyms", "rules"];
@@ -12,12 +12,28 @@ export function shareButton(state) {
   const dialog = h("dialog", { class: "dialog dialog-wide", "aria-labelledby": "share-title" }, h("h2", { id: "share-title" }, "This search, to copy"), body, h("form", { method: "dialog" }, h("button", { class: "button" }, "Close")));
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   document.body.append(dialog);
-  const open = () => {
-    const texts = [["Python", python(state.values)], ["Command line", commandLine(state.values)], ["curl", curl(state.values)], ["Link to this page", new URL(state.url(), location.href).href]];
+  const write = (embedded) => {
+    const texts = [["Python", python(state.values, embedded)], ["Command line", commandLine(state.values)], ["curl", curl(state.values)], ["Link to this page", new URL(state.url(), location.href).href]];
     fill(body, texts.map(([name, text]) => block(name, text)));
+  };
+  let known = null;
+  const open = async () => {
+    write(known);
     dialog.showModal();
+    known ??= await generation();
+    write(known);
   };
   return h("button", { type: "button", class: "button", "aria-haspopup": "dialog", onclick: open }, "Copy");
+}
+
+/** What the index is embedded with, null where it has no embeddings or the status is not to be had. */
+async function generation() {
+  try {
+    const { generations } = await get("api/status");
+    return generations.find(({ state }) => state === "active") ?? null;
+  } catch {
+    return null;
+  }
 }
 
 function block(name, text) {
@@ -50,7 +66,7 @@ function moment(text) {
   return text.length === 10 ? `date.fromisoformat(${quoted(text)})` : `datetime.fromisoformat(${quoted(text)})`;
 }
 
-export function python(values) {
+export function python(values, embedded = null) {
   const { entity, all_tenants, ...rest } = options(values);
   const many = entity && (entity.length > 1 || values.like);
   const named = entity ? { [values.like ? "entities" : "entity"]: many ? entity : entity[0] } : {};
@@ -65,7 +81,8 @@ export function python(values) {
     ...(dates.length ? [`from datetime import ${dates.join(", ")}`, ""] : []),
     "import kameleon",
     "",
-    'search = kameleon.SearchEngine(kameleon.create_engine("DATABASE_URL"))',
+    ...(embedded && embedded.provider !== "static" ? [`# the index's model is ${embedded.model_name}`] : []),
+    `search = kameleon.SearchEngine(kameleon.create_engine("DATABASE_URL")${embedded ? `, embedding_provider=${quoted(embedded.provider)}` : ""})`,
     `for hit in search.${values.like ? "similar" : "search"}(${call}):`,
     "    print(hit.score, hit.entity, hit.id, hit.snippet)",
   ].join("\n");
