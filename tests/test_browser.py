@@ -179,8 +179,7 @@ STATES = {
 """Addresses of the page, each with what is shown there when it is complete."""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_axe_finds_nothing_serious_and_no_state_is_wider_than_the_window(
     browser: WebDriver, tickets: SearchEngine, width: int, scheme: str
 ) -> None:
