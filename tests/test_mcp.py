@@ -387,7 +387,8 @@ def test_lies_are_errors_that_name_what_is_wrong_and_change_nothing(index: Searc
     texts = [result.content[0].text for result in results]
     assert [(lie, text) for lie, result, text in zip(LIES, results, texts, strict=True) if not result.is_error] == []
     assert [text for text in texts if text.startswith("InternalError") or len(text) > 2100] == []
-    assert "search has no argument 'rerank'. It has: query, entity, limit, where" in texts[9]
+    assert "rerank takes an object of Python, which JSON cannot have" in texts[9]
+    assert "unknown name 'where'. Known: entity, ids, tenant" in texts[-3]
     assert index.get_status() == before
 
 

@@ -8,17 +8,15 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any, cast
 
-from pydantic import ValidationError
 from starlette.requests import Request
 
 from ..entities import named
-from ..errors import InvalidInput, RecordMissing, UnknownEntity, seen
+from ..errors import InvalidInput, RecordMissing, UnknownEntity
 from ..records import Record
 from ..values import SearchResult, SearchResults
 from . import mcp_models as models
 from .mcp_budget import BYTES_A_TOKEN, LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
 from .mcp_entities import entities_document, names_of
-from .problems import ReadOnly
 from .serving import Serving
 
 PASSAGE_TOKENS = 350
@@ -207,28 +205,6 @@ def store(call: Call, given: models.StoreArguments) -> Mapping[str, Any]:
 
 def delete(call: Call, given: models.DeleteArguments) -> Mapping[str, Any]:
     return {"deleted": call.serving.records.delete(given.entity, given.ids, **call.within(given.tenant))}
-
-
-def read_arguments(tool: Tool, given: Mapping[str, Any]) -> models.Arguments:
-    """Raises InvalidInput, which names each argument that is wrong."""
-    try:
-        return tool.arguments.model_validate(given)
-    except ValidationError as error:
-        faults = {fault["loc"][0]: fault for fault in reversed(error.errors())}
-    known = ", ".join(tool.arguments.model_fields)
-    raise InvalidInput(
-        "; ".join(
-            f"{tool.name} has no argument {name!r:.80}. It has: {known}"
-            if fault["type"] == "extra_forbidden"
-            else f"{name}: {fault['msg']}, got {seen(given.get(str(name)))}"
-            for name, fault in sorted(faults.items(), key=str)
-        )
-    )
-
-
-def check_may_write(serving: Serving) -> None:
-    if not serving.writes:
-        raise ReadOnly
 
 
 TOOLS = (
