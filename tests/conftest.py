@@ -89,6 +89,7 @@ SLOW = {
         "test_a_running_reindex_is_shown_with_its_progress_until_it_ends",
         "test_judgements_of_a_read_only_server_are_the_browsers_until_one_that_writes_keeps_them",
         "test_queries_of_tenants_are_measured_for_all_and_for_one",
+        "test_the_hit_in_focus_is_marked_by_the_keyboard_and_the_curve_follows",
         "test_the_index_is_shown_of_one_tenant",
     ],
     "test_bulk_updates.py": ["test_memory_does_not_grow_with_the_rows"],
