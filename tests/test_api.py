@@ -12,6 +12,8 @@ from urllib.parse import quote
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import JSON
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from starlette.applications import Starlette
@@ -305,12 +307,12 @@ def test_records_are_listed_in_pages(filled: SearchEngine, client: TestClient) -
         ("Order", {"all_tenants": True}, {"tenant": ALL_TENANTS}),
         ("Order", {"tenant": "a"}, {"tenant": "a"}),
     ]
-    for entity, given, options in lists:
+    for entity, within, options in lists:
         wanted = [record_document(record) for record in store.list(entity, **options)]
         found: list[Any] = []
         cursor: dict[str, str] = {}
         while True:
-            page = get(client, "/api/records", entity=entity, limit=1, **given, **cursor)
+            page = get(client, "/api/records", entity=entity, limit=1, **within, **cursor)
             found += page["records"]
             if page["cursor"] is None:
                 break
@@ -451,6 +453,39 @@ def test_hostile_bodies_are_answered_or_refused(client: TestClient) -> None:
         answer = client.post("/api/search", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == status, (body[:60], answer.text[:200])
         assert len(answer.content) < 5_000 if status == 400 else answer.json()["hits"] is not None
+
+
+NAMES = st.sampled_from(["kind", "price", "made", "id", "name", "a.b", "sold", "seen", "finish", "maker", "extra", ""])
+OPERATORS = st.sampled_from(["$eq", "$gt", "$in", "$nin", "$not", "$and", "$or", "$exists", "$contains", "$date", "$x"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | OPERATORS, inner, max_size=3),
+    max_leaves=6,
+)
+HOSTILE = st.fixed_dictionaries(
+    {"entity": st.sampled_from(["Lamp", "Chair", "Note", ["Lamp", "Chair"], ["Order"]])},
+    optional={
+        "query": st.text(max_size=20) | st.sampled_from(["lamp", "oak -red", '"oak chair"', "name:oak", "la*"]),
+        "where": st.dictionaries(NAMES | OPERATORS, VALUES, max_size=3),
+        "facets": VALUES,
+        "sort": VALUES,
+        "boost": VALUES,
+        "limit_by": VALUES,
+        "ids": VALUES,
+        "pin": VALUES,
+        "cursor": VALUES,
+        "tenant": VALUES,
+        "limit": st.integers(-1, 3),
+        "offset": VALUES,
+    },
+)
+
+
+@given(body=HOSTILE)
+@settings(max_examples=15, deadline=None, suppress_health_check=[*HealthCheck])
+def test_any_json_is_answered_or_refused(client: TestClient, body: Any) -> None:
+    answer = client.post("/api/search", json=body)
+    assert answer.status_code in (200, 400, 404), answer.text
 
 
 def test_bodies_of_another_type_or_size_are_refused(writing: TestClient) -> None:

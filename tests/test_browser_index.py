@@ -7,6 +7,7 @@ from functools import partial
 from threading import Event, Thread
 from typing import Any
 
+import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
@@ -42,12 +43,16 @@ def button(browser: WebDriver, start: str) -> Any:
 # The tab "index"
 
 
-def test_the_index_shows_what_is_pending_and_failed_and_the_doctors_cures(
-    browser: WebDriver, file_engine: Engine
-) -> None:
-    SearchEngine(file_engine).index_record("Note", 1, "kept without a model")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Engine:
+    engine: Engine = request.getfixturevalue("file_engine" if request.param == "sqlite" else "pg_engine")
+    return engine
+
+
+def test_the_index_shows_what_is_pending_and_failed_and_the_doctors_cures(browser: WebDriver, database: Engine) -> None:
+    SearchEngine(database).index_record("Note", 1, "kept without a model")
     search = SearchEngine(
-        file_engine, HashProvider(refuse=lambda text: ValueError("no hounds") if "hound" in text else None)
+        database, HashProvider(refuse=lambda text: ValueError("no hounds") if "hound" in text else None)
     )
     search.index_record("Note", 2, "a fox and a hound")
     with serving(app(search)) as url:
@@ -58,6 +63,8 @@ def test_the_index_shows_what_is_pending_and_failed_and_the_doctors_cures(
         assert (record, "no hounds" in message) == ("Note/2", True)
         ((number, model, *_),) = rows(browser, "Generations")
         assert (number, model) == ("1", search.generations()[0].model_name)
+        is_counted = bool(shown(browser, "#index details"))
+        assert is_counted == (database.dialect.name == "postgresql"), "SQLite does not count by table"
         button(browser, "Run the checks").click()
         found = until(browser, lambda: texts(browser, ".finding"))
         assert any("pending" in each and "Cure: kameleon embeddings sync" in each for each in found)

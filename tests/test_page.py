@@ -270,6 +270,21 @@ def test_a_problem_is_shown_with_the_library_s_message(browser: WebDriver, place
     assert "Lamp" in shown(browser, ".problem")[0].text
 
 
+def test_the_fields_that_are_shown_are_chosen(browser: WebDriver, place: str) -> None:
+    opened(browser, place, q="reading", mode="keyword", fields="price")
+    assert facts(browser, "L-5") == ["price"]
+    button(browser, "Options").click()
+    until(browser, lambda: shown(browser, ".shown-fields label"))
+    (label,) = [one for one in shown(browser, ".shown-fields label") if one.text == "made"]
+    label.click()
+    until(browser, lambda: sorted(facts(browser, "L-5")) == ["made", "price"])
+    assert "fields=price&fields=made" in browser.current_url
+
+
+def facts(browser: WebDriver, id: str) -> list[str]:
+    return [name.text for name in hit(browser, id).find_elements(By.CSS_SELECTOR, ".facts dt")]
+
+
 def test_keys_move_through_the_hits(browser: WebDriver, place: str) -> None:
     found = opened(browser, place, q="desk lamp")
     body = browser.find_element(By.TAG_NAME, "body")

@@ -269,6 +269,15 @@ def test_requests_on_other_threads_are_inside_the_call(make: Make, recorded: Rec
     assert all(span.parent for span in requests)
 
 
+@SQLITE
+def test_embeddings_within_a_budget_are_inside_the_commit(make: Make, engine: Engine, recorded: Recorded) -> None:
+    Base.metadata.create_all(engine)
+    search = make(HashProvider(), indexing="auto", budget_s=60)
+    with search.attach(sessionmaker(engine)).begin() as session:
+        session.add(Note(title="red fox", body="b"))
+    assert parents(recorded)["kameleon.embedding"] == "kameleon.commit"
+
+
 def test_folds_are_spans_and_a_step_that_is_not_due_is_none(search: SearchEngine, recorded: Recorded) -> None:
     search.index_records_batch(SHORT)
     search.index.keywords.maintain_all(purges=True)

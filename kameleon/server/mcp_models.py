@@ -3,6 +3,7 @@ package."""
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -224,6 +225,7 @@ class DeleteResult(TypedDict):
     deleted: int
 
 
+@cache
 def schema_of(kind: Any, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """The JSON Schema of arguments or of a result, without titles and defaults of null, which tell a model nothing."""
     schema: dict[str, Any] = shortened(TypeAdapter(kind).json_schema())

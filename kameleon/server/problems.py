@@ -86,8 +86,12 @@ def _retrying(error: Exception) -> Mapping[str, str]:
 
 def of_http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for this type
-    phrase = HTTPStatus(error.status_code).phrase
-    return problem(error.status_code, phrase, error.detail if error.detail != phrase else "", error.headers)
+    phrase, headers = HTTPStatus(error.status_code).phrase, error.headers or {}
+    detail = error.detail
+    if detail == phrase:
+        allowed = f"this path takes {headers['Allow']}" if "Allow" in headers else "nothing is at this path"
+        detail = f"{allowed}: /api/openapi.json describes the API"
+    return problem(error.status_code, phrase, detail, headers)
 
 
 def of_anything(_request: Request, error: Exception) -> Response:

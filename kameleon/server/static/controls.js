@@ -171,7 +171,7 @@ export function weightSlider(state) {
 }
 
 /** What is asked for less often. */
-export function optionsMenu(state) {
+export function optionsMenu(state, entities) {
   const body = h("div", { class: "menu-body" });
   const element = h("details", { class: "menu" }, h("summary", { class: "button" }, "Options"), body);
   const draw = () =>
@@ -186,11 +186,13 @@ export function optionsMenu(state) {
       check("Synonyms", "synonyms", state),
       check("Query rules", "rules", state),
       !state.page.tenantIsFixed && tenantField(state),
+      shownFields(state, entities()),
     );
   draw();
   state.subscribe((_values, changed) => {
     if (!body.contains(document.activeElement) && changed.size) draw();
   });
+  element.addEventListener("toggle", () => element.open && draw());
   document.addEventListener("click", (event) => element.open && !element.contains(event.target) && (element.open = false));
   element.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !element.open) return;
@@ -222,6 +224,20 @@ function slider(label, name, state) {
 
 function check(label, name, state) {
   return h("label", { class: "option option-check" }, h("span", {}, label), h("input", { type: "checkbox", ".checked": state.values[name], onchange: (event) => state.set({ [name]: event.target.checked }) }));
+}
+
+/** Which fields are shown beside a hit's text; the short ones where none is chosen. */
+function shownFields(state, entities) {
+  const searched = entities.filter(({ name }) => !state.values.entity.length || state.values.entity.includes(name));
+  const names = [...new Set(searched.flatMap(({ fields }) => fields.map(({ name }) => name)))];
+  const box = (name) => {
+    const change = (event) => {
+      const others = state.values.fields.filter((one) => one !== name);
+      state.set({ fields: event.target.checked ? [...others, name] : others });
+    };
+    return h("label", { class: "value" }, h("input", { type: "checkbox", ".checked": state.values.fields.includes(name), onchange: change }), name);
+  };
+  return names.length > 0 && h("fieldset", { class: "shown-fields" }, h("legend", {}, "Fields shown"), names.map(box));
 }
 
 function tenantField(state) {

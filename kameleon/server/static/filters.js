@@ -11,6 +11,8 @@ const MOST_FIELDS = 20;
 const OPEN_AT_FIRST = 4;
 const LONGEST_VALUE = 60;
 const MONTHS = 24;
+const IDLE = 250;
+const MOST_ENTITIES = 5;
 const SAMPLED = 50;
 const LONGEST_SAMPLED = 40;
 const DATE = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$/;
@@ -46,7 +48,7 @@ class Panel {
     this.state = state;
     this.entities = entities;
     this.element = element;
-    this.countSoon = debounced(() => this.#count(), 150);
+    this.countSoon = debounced(() => this.#count(), IDLE);
     state.subscribe((_values, changed) => {
       if (changed.has("entity") || changed.has("tenant") || changed.has("all_tenants")) this.define();
       else if (changed.has("where")) this.#draw();
@@ -70,7 +72,9 @@ class Panel {
     const within = all_tenants ? { all_tenants } : { tenant };
     this.#defined = JSON.stringify([names, within]);
     const known = this.#defined;
-    const described = await Promise.all(names.slice(0, MOST_FIELDS).map((name) => this.#entity(name, within)));
+    this.#fields = [];
+    if (names.length) fill(this.element, h("p", { class: "notice" }, "Counting the values of the fields…"));
+    const described = names.length > MOST_ENTITIES ? [] : await Promise.all(names.map((name) => this.#entity(name, within)));
     if (known !== this.#defined) return;
     const present = described.filter(Boolean);
     this.#fields = present.length ? filtered(present).slice(0, MOST_FIELDS) : [];
@@ -99,7 +103,8 @@ class Panel {
     this.#running = new AbortController();
     const { signal } = this.#running;
     const { values } = this.state;
-    const open = this.#fields.filter(({ name, kind }) => this.#open?.has(name) && kind !== "range");
+    const isWhole = !values.q.trim() && !values.like && !values.where;
+    const open = this.#fields.filter(({ name, kind }) => this.#open?.has(name) && kind !== "range" && !(isWhole && kind === "values"));
     const own = open.filter(({ name }) => values.where?.[name] !== undefined);
     const others = open.filter((field) => !own.includes(field));
     const asked = [[values, others], ...own.map((field) => [{ ...values, where: withCondition(values.where, field.name) }, [field]])];
@@ -126,7 +131,7 @@ class Panel {
   }
 
   #none() {
-    const text = this.#names().length > 1 ? "These entities have no fields in common. Choose one to filter by its fields." : "No fields to filter by.";
+    const text = this.#names().length > 1 ? "Choose an entity to filter by its fields." : "No fields to filter by.";
     return h("p", { class: "notice" }, this.#defined ? text : "");
   }
 

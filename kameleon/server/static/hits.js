@@ -13,7 +13,7 @@ export const keyOf = (hit) => JSON.stringify([hit.entity, hit.id, hit.tenant ?? 
  * isFilterable(entity, field)}, `open` the keys of the hits whose explanation is shown. */
 export function hitItem(hit, place, { state, actions, open, isRanked }) {
   const key = keyOf(hit);
-  const facts = factsOf(hit);
+  const facts = factsOf(hit, state.values.fields);
   const { title, snippet } = titled(hit, facts);
   const details = h("div", { class: "details" });
   const item = h(
@@ -42,10 +42,10 @@ export function hitItem(hit, place, { state, actions, open, isRanked }) {
 }
 
 /** Draws the facts of hits again, once it is known which fields are filtered by. */
-export function redrawFacts(list, actions) {
+export function redrawFacts(list, { state, actions }) {
   for (const item of list.children) {
     const hit = shownHits.get(item);
-    item.querySelector(".facts")?.replaceWith(factList(hit, factsOf(hit), actions));
+    item.querySelector(".facts").replaceWith(factList(hit, factsOf(hit, state.values.fields), actions));
   }
 }
 
@@ -60,8 +60,7 @@ function scoreOf(hit) {
 }
 
 function factList(hit, facts, actions) {
-  if (!facts.length) return null;
-  return h("dl", { class: "facts" }, facts.map((fact) => h("div", {}, h("dt", {}, fact.name), h("dd", {}, factNodes(fact).map((one) => factValue(hit, fact.name, one, actions))))));
+  return h("dl", { class: "facts", hidden: !facts.length }, facts.map((fact) => h("div", {}, h("dt", {}, fact.name), h("dd", {}, factNodes(fact).map((one) => factValue(hit, fact.name, one, actions))))));
 }
 
 function factValue(hit, field, { value, text, nodes }, actions) {

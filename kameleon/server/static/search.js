@@ -56,7 +56,7 @@ class SearchView {
       h("div", { class: "results-head" }, this.summary, h("div", { class: "results-tools" }, filtersButton, this.sort.element, this.legsButton, shareButton(state))),
       ...[filterChips(state), this.weight.element, this.notes, this.legs.element, this.after],
     );
-    const controls = h("div", { class: "controls" }, this.bar.offered, modePicker(state), optionsMenu(state));
+    const controls = h("div", { class: "controls" }, this.bar.offered, modePicker(state), optionsMenu(state, () => this.#entities));
     const main = h("div", { class: "found" }, h("div", { class: "asking" }, this.bar.element, controls), this.results);
     this.filters.element.prepend(this.picker.element);
     fill(element, h("div", { class: "columns" }, this.filters.element, main));
@@ -67,10 +67,10 @@ class SearchView {
     this.state.subscribe((_values, changed) => {
       const names = ASKED_FOR.filter((name) => changed.has(name));
       if (names.length) this.#ask({ isMoved: names.every((name) => name === "weight" || name === "fusion") });
+      if (changed.has("fields")) redrawFacts(this.list, this);
       if (changed.has("tenant") || changed.has("all_tenants")) this.#loadEntities();
     });
-    this.#loadEntities();
-    this.#ask();
+    this.#ask().then(() => this.#loadEntities()); // hits come first
   }
 
   async #loadEntities() {
@@ -81,7 +81,7 @@ class SearchView {
       this.picker.show(entities);
       this.sort.draw();
       await this.filters.define();
-      redrawFacts(this.list, this.actions);
+      redrawFacts(this.list, this);
     } catch {
       this.picker.show([]);
     }
@@ -146,7 +146,7 @@ class SearchView {
     announce(summary.text);
     fill(this.notes, notices(answer, this.state));
     if (answer.hits.length) fill(this.after, answer.cursor && this.#more(answer.cursor));
-    else fill(this.after, this.#entities.length || values.q ? noHits(this.state) : emptyIndex(this.state));
+    else fill(this.after, values.q || values.like || values.where || values.entity.length ? noHits(this.state) : emptyIndex(this.state));
   }
 
   #drawTools(values) {

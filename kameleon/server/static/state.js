@@ -21,7 +21,9 @@ const DEFAULTS = {
   all_tenants: false,
   like: null,
   legs: false,
+  fields: [],
 };
+const LISTS = ["entity", "fields"];
 
 export class State {
   #listeners = [];
@@ -71,7 +73,7 @@ export function toQuery(values) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(values)) {
     if (isDefault(name, value)) continue;
-    if (name === "entity") for (const one of value) query.append(name, one);
+    if (LISTS.includes(name)) for (const one of value) query.append(name, one);
     else query.set(name, typeof value === "object" ? JSON.stringify(value) : String(value));
   }
   const text = query.toString();
@@ -84,7 +86,7 @@ export function fromQuery(text) {
   for (const [name, initial] of Object.entries(DEFAULTS)) {
     if (!query.has(name)) continue;
     const given = query.get(name);
-    if (name === "entity") values[name] = query.getAll(name);
+    if (LISTS.includes(name)) values[name] = query.getAll(name);
     else if (typeof initial === "boolean") values[name] = given === "true";
     else if (typeof initial === "number") values[name] = finite(given, initial);
     else if (initial === null) values[name] = parsed(given);

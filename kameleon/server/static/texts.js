@@ -60,16 +60,18 @@ function snippetNodes(hit, from, facts) {
   return [snippet.is_cut_before && begin === 0 && "…", ...nodes, snippet.is_cut_after && kept.at(-1) === lines.at(-1) && "…"].flat(3);
 }
 
-/** The short values of a record that are beside its text, {name, line, values, isList}: the first, and those that have
- * what matched. */
-export function factsOf(hit) {
+/** The values of a record that are beside its text, {name, line, values, spans}: those of the wanted fields, or, where
+ * none are, the first short ones and those that have what matched. */
+export function factsOf(hit, wanted = []) {
   const title = titleLine(hit);
   const matched = matchedLines(hit);
-  const all = Object.entries(hit.data ?? {})
-    .filter(([, value]) => isShort(value))
-    .map(([name, value]) => ({ name, line: shown(value), values: Array.isArray(value) ? value : [value] }))
-    .filter(({ line }) => line !== title);
-  return all.filter(({ line }, index) => index < MOST_FACTS || matched.get(line)?.length).map((fact) => ({ ...fact, spans: matched.get(fact.line) ?? [] }));
+  const entries = Object.entries(hit.data ?? {}).filter(([name, value]) => (wanted.length ? wanted.includes(name) : isShort(value)));
+  const all = entries.map(([name, value]) => {
+    const line = shown(value);
+    return { name, line, values: Array.isArray(value) ? value : [value], spans: matched.get(line) ?? [] };
+  });
+  if (wanted.length) return all;
+  return all.filter(({ line }) => line !== title).filter(({ spans }, index) => index < MOST_FACTS || spans.length);
 }
 
 function isShort(value) {
