@@ -27,7 +27,9 @@ from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.documents import record_document, results_document
 from kameleon.entities import describe
 from kameleon.errors import DatabaseLocked, ProviderUnavailable, StorageError
+from kameleon.search.query import SearchOptions, TenantOption
 from kameleon.server import app
+from kameleon.server.models import PYTHON_ALONE, SearchRequest
 from kameleon.server.problems import of_kameleon
 from kameleon.server.reading import MAX_BODY
 from kameleon.testing import HashProvider
@@ -182,6 +184,13 @@ def test_a_search_is_that_of_the_library_by_get_and_by_post(
     wanted = as_json(results_document(results))
     assert get(client, "/api/search", **given) == wanted
     assert client.post("/api/search", json=given).json() == wanted
+
+
+def test_the_api_takes_every_option_that_json_can_have() -> None:
+    options = {*SearchOptions.__annotations__, *TenantOption.__annotations__}
+    assert len(options) > 25
+    assert SearchRequest.model_fields.keys() - options == {"query", "entity", "entities", "legs", "all_tenants"}
+    assert options - SearchRequest.model_fields.keys() == set(PYTHON_ALONE) - {"session", "connection"}
 
 
 def test_null_is_as_if_it_were_not_given(client: TestClient) -> None:
