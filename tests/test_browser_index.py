@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from sqlalchemy import Engine
 from starlette.applications import Starlette
@@ -214,6 +216,29 @@ def test_queries_of_tenants_are_measured_for_all_and_for_one(browser: WebDriver,
         Select(browser.find_element(By.CSS_SELECTOR, "#judge select")).select_by_visible_text("b")
         until(browser, lambda: len(shown(browser, ".judged-records li")) == 2)
         assert until(browser, lambda: shown(browser, ".weighing svg"))
+        assert reported(browser) == []
+
+
+def has_gains(search: SearchEngine, gains: Sequence[float]) -> bool:
+    return sorted(one.gain for one in search.judgements.list()) == list(gains)
+
+
+def test_the_hit_in_focus_is_marked_by_the_keyboard_and_the_curve_follows(
+    browser: WebDriver, file_engine: Engine
+) -> None:
+    search = SearchEngine(file_engine, HashProvider())
+    search.index_records_batch([("Note", str(number), f"fox and hound {number}") for number in range(3)])
+    with serving(app(search, write=True)) as url:
+        browser.get(f"{url}/?q=fox")
+        until(browser, lambda: len(shown(browser, ".judge")) == 3)
+        for keys, gains in ((f"{Keys.ESCAPE}+", [1]), ("j-", [0, 1]), ("-", [1])):
+            ActionChains(browser).send_keys(keys).perform()
+            until(browser, partial(has_gains, search, gains))
+        until(browser, lambda: "1 judged query" in "".join(texts(browser, ".curve-readout")))
+        (curve,) = shown(browser, ".curve-beside svg")
+        ActionChains(browser).move_to_element_with_offset(curve, -curve.size["width"] // 2 + 8, 0).click().perform()
+        until(browser, lambda: "weight=0" in browser.current_url)
+        until(browser, lambda: texts(browser, ".curve-readout")[0].startswith("nDCG@10 1.000 at .00"))
         assert reported(browser) == []
 
 
