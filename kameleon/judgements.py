@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from .content import check_tenants
+from .content import check_entity, check_tenants
 from .errors import InvalidInput, seen
 from .indexing.judgements import (
     MAX_JUDGEMENTS,
@@ -84,9 +84,10 @@ class Judgements(TenantCalls):
         if isinstance(entities, str):
             raise InvalidInput(f"entities is a list of names; for one, use entities=[{seen(entities)}]")
         queries = None if query is None else [check_query(query)]
+        names = [check_entity(name) for name in self._index.part(Queries).names(entities)]
         connection = connection_within(self._index, connection, session, "alist")
         with self._index.reading(connection, tenants or ()) as conn:
-            return read_judgements(self._index, conn, tenants, queries, entities)
+            return read_judgements(self._index, conn, tenants, queries, names)
 
     def remove(
         self,

@@ -7,11 +7,14 @@ run in this one, on the same cores. Both answer the same queries, with highlight
 
 import http.client
 import json
+import math
 import multiprocessing
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
 from multiprocessing.connection import Connection
@@ -49,24 +52,43 @@ def run(args: Arguments) -> Figures:
     with database(args.backend) as engine:
         with stopwatch() as watch:
             fill(RecordStore(SearchEngine(engine, StaticProvider())), texts)
-        with worker(serve, address(engine)) as (url, _), worker(answer, address(engine)) as (_, library):
-            compare(url, library, queries[:COMPARED])
+        with worker(serve, address(engine)) as server, worker(answer, address(engine)) as library:
+            url = server.first
+            compare(url, library.connection, queries[:COMPARED])
             found = {"rows": args.rows, "insert_seconds": round(watch.seconds, 1), "clients": CLIENTS}
-            return {**found, **throughput(url, library, queries), "page": page(url, texts, args.seed)}
+            return {**found, **throughput(server, library, queries), "page": page(url, texts, args.seed)}
 
 
 # Two processes
 
 
+@dataclass(frozen=True)
+class Worker:
+    """A process that works on the database; `first` is its first message."""
+
+    pid: int
+    connection: Connection
+    first: str
+
+    @property
+    def cpu_ms(self) -> float:
+        """Of all its threads, where Linux counts it."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        if not stat.is_file():
+            return math.nan
+        user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+        return 1000 * (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def worker(work: Callable[[str, Connection], None], url: str) -> Iterator[tuple[str, Connection]]:
-    """The first message of a process that works on the database, and its connection."""
+def worker(work: Callable[[str, Connection], None], url: str) -> Iterator[Worker]:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=work, args=(url, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
-        yield ours.recv(), ours
+        assert process.pid is not None
+        yield Worker(process.pid, ours, ours.recv())
     finally:
         process.terminate()
         process.join()
@@ -153,35 +175,37 @@ def compare(url: str, library: Connection, queries: Sequence[str]) -> None:
     client.close()
 
 
-def throughput(url: str, library: Connection, queries: Sequence[str]) -> Figures:
-    """Of each round the first is discarded: connections open, and caches fill."""
+def throughput(server: Worker, library: Worker, queries: Sequence[str]) -> Figures:
+    """The first round is discarded: connections open, and caches fill. `cpu_ms` are of one search."""
     took: dict[str, list[float]] = {"server": [], "library": []}
-    ratios = []
+    ratios, began = [], {"server": 0.0, "library": 0.0}
     waiting = cycle(queries)
     for number in range(ROUNDS + 1):
         batch = list(islice(waiting, QUERIES_A_ROUND))
-        client = Client(url)
+        client = Client(server.first)
         of_server, server_s = in_threads(client.get, batch)
         client.close()
-        library.send(batch)
-        of_library, library_s = library.recv()
+        library.connection.send(batch)
+        of_library, library_s = library.connection.recv()
         if number:
             took["server"] += of_server
             took["library"] += of_library
             ratios.append(library_s / server_s)
+        else:
+            began = {"server": server.cpu_ms, "library": library.cpu_ms}
+    cpu_ms = {"server": server.cpu_ms - began["server"], "library": library.cpu_ms - began["library"]}
     return {
         "times_library": round(median(ratios), 2),
         "target": TARGET,
         "ratios": [round(ratio, 2) for ratio in ratios],
-        **{name: rates(milliseconds) for name, milliseconds in took.items()},
+        **{name: rates(milliseconds, cpu_ms[name]) for name, milliseconds in took.items()},
     }
 
 
-def rates(milliseconds: Sequence[float]) -> Figures:
-    return {
-        "searches_per_second": round(1000 * CLIENTS * len(milliseconds) / sum(milliseconds)),
-        **latencies(milliseconds),
-    }
+def rates(milliseconds: Sequence[float], cpu_ms: float) -> Figures:
+    per_second = 1000 * CLIENTS * len(milliseconds) / sum(milliseconds)
+    cpu = round(cpu_ms / len(milliseconds), 2)
+    return {"searches_per_second": round(per_second), **latencies(milliseconds), "cpu_ms": cpu}
 
 
 # The page

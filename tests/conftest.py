@@ -80,7 +80,11 @@ settings.load_profile("kameleon")
 SLOW = {
     "test_analyser.py": ["test_a_long_text_of_one_part_is_read_and_marked"],
     "test_async.py": ["test_an_async_session_commits_any_number_of_objects"],
-    "test_browser.py": ["test_axe_finds_nothing_serious"],
+    "test_browser.py": [
+        "test_axe_finds_nothing_serious_and_no_state_is_wider_than_the_window",
+        "test_axe_finds_nothing_serious_in_an_empty_index",
+        "test_the_demo_index_is_searched_filtered_judged_and_weighted_and_eval_sees_it",
+    ],
     "test_browser_index.py": [
         "test_a_running_reindex_is_shown_with_its_progress_until_it_ends",
         "test_judgements_of_a_read_only_server_are_the_browsers_until_one_that_writes_keeps_them",

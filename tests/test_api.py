@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -17,14 +18,18 @@ from hypothesis import strategies as st
 from sqlalchemy import JSON
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
+import kameleon
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.documents import record_document, results_document
 from kameleon.entities import describe
 from kameleon.errors import DatabaseLocked, ProviderUnavailable, StorageError
+from kameleon.search.query import SearchOptions, TenantOption
 from kameleon.server import app
+from kameleon.server.models import PYTHON_ALONE, SearchRequest
 from kameleon.server.problems import of_kameleon
 from kameleon.server.reading import MAX_BODY
 from kameleon.testing import HashProvider
@@ -177,6 +182,21 @@ def test_a_search_is_that_of_the_library_by_get_and_by_post(
     wanted = as_json(results_document(results))
     assert get(client, "/api/search", **given) == wanted
     assert client.post("/api/search", json=given).json() == wanted
+
+
+def test_the_api_takes_every_option_that_json_can_have() -> None:
+    options = {*SearchOptions.__annotations__, *TenantOption.__annotations__}
+    assert len(options) > 25
+    assert SearchRequest.model_fields.keys() - options == {"query", "entity", "entities", "legs", "all_tenants"}
+    assert options - SearchRequest.model_fields.keys() == set(PYTHON_ALONE) - {"session", "connection"}
+
+
+def test_null_is_as_if_it_were_not_given(client: TestClient) -> None:
+    given = {"query": "lamp", "entity": "Lamp"}
+    names = ("tenant", "cursor", "where", "ids", "weight", "boost", "sort", "limit_by", "group_by", "facets")
+    wanted = client.post("/api/search", json=given).json()
+    assert wanted["hits"]
+    assert client.post("/api/search", json=given | dict.fromkeys(names)).json() == wanted
 
 
 def test_pages_by_cursor_are_those_of_the_library(client: TestClient) -> None:
@@ -560,3 +580,25 @@ def test_an_error_of_the_database_shows_nothing_of_it(caplog: pytest.LogCaptureF
     assert (busy.status_code, busy.headers["retry-after"]) == (503, "1")
     down = of_kameleon(request, ProviderUnavailable("down", retry_after_s=2.5))
     assert (down.status_code, down.headers["retry-after"]) == (503, "3")
+
+
+def test_an_error_that_nothing_expects_shows_nothing_of_it(filled: SearchEngine) -> None:
+    def tenant(_request: Request) -> str:
+        raise RuntimeError("the password is 1234")
+
+    client = TestClient(app(filled, tenant=tenant), PLACE, raise_server_exceptions=False)
+    status, title, detail = refused(client.get("/api/search?query=lamp"))
+    assert (status, title) == (500, "InternalError")
+    assert "1234" not in detail
+
+
+def test_without_a_free_connection_a_request_is_to_be_repeated(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'busy.db'}"
+    engine = kameleon.create_engine(url, pool_size=1, max_overflow=0, pool_timeout=0.05)
+    client = TestClient(app(SearchEngine(engine)), PLACE)
+    with engine.connect():
+        answer = client.get("/api/entities")
+    assert refused(answer)[:2] == (503, "TimeoutError")
+    assert answer.headers["retry-after"] == "1"
+    assert get(client, "/api/entities") == {"entities": []}
+    engine.dispose()

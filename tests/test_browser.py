@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -179,8 +180,7 @@ STATES = {
 """Addresses of the page, each with what is shown there when it is complete."""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_axe_finds_nothing_serious_and_no_state_is_wider_than_the_window(
     browser: WebDriver, tickets: SearchEngine, width: int, scheme: str
 ) -> None:
@@ -188,7 +188,7 @@ def test_axe_finds_nothing_serious_and_no_state_is_wider_than_the_window(
     with serving(app(tickets, write=True)) as url:
         for address, complete in STATES.items():
             browser.get(f"{url}/{address}")
-            until(browser, lambda complete=complete: shown(browser, complete))
+            until(browser, partial(shown, browser, complete))
             assert violations(browser) == [], address
             assert browser.execute_script("return document.documentElement.scrollWidth") <= width, address
 

@@ -77,6 +77,7 @@ def test_what_cannot_be_judged_is_refused(shop: SearchEngine) -> None:
         assert detail(client.put("/api/judgements", json=body))
     assert "give both" in detail(client.delete("/api/judgements", params={"query": "shoes", "entity": "Product"}))
     assert "query" in detail(client.delete("/api/judgements"))
+    assert "an entity name" in detail(client.get("/api/judgements", params={"entity": "a\0"}))
     assert "a valid number" in detail(client.put("/api/weight", json={"weight": "much"}))
     assert "less than or equal" in detail(client.put("/api/weight", json={"weight": 2}))
     assert shop.judgements.list() == []

@@ -43,12 +43,16 @@ class Lamp(Base):
 
 def fill(search: SearchEngine) -> None:
     records = RecordStore(search)
-    records.create_entity("Ticket", search=["title", "body"], fields={"status": "text", "stars": "integer"})
+    records.create_entity(
+        "Ticket", search=["title", "body"], fields={"status": "text", "stars": "integer", "url": "text"}
+    )
     tickets = [
         {"id": f"T-{n}", "title": f"cannot log in {n}", "body": "short", "status": "open", "stars": n}
         for n in range(20)
     ]
-    records.insert("Ticket", [*tickets, {"id": "a b/ü?#%", "title": "slash", "body": "x", "status": "closed"}])
+    records.insert(
+        "Ticket", [*tickets, {"id": "a b/ü?#%", "title": "slash", "body": "x", "status": "closed", "url": "x" * 500}]
+    )
     records.insert("Book", [{"id": str(n), "title": f"kettle {n}", "text": LONG} for n in range(6)])
     for tenant in ("acme", "zork"):
         records.insert("Memo", [{"id": "1", "text": f"the merger of {tenant}"}], tenant=tenant, tenant_field="")
@@ -89,7 +93,10 @@ def test_tools_have_schemas_annotations_and_the_entities(index: SearchEngine) ->
         assert tool.output_schema is not None
         assert all("description" in argument for argument in tool.input_schema["properties"].values())
     assert list(tools[0].input_schema["properties"])[:6] == ["query", "entity", "limit", "where", "mode", "tenant"]
-    assert "- Ticket: 21 records; texts: title, body; filters: status (text), stars (integer)" in tools[0].description
+    assert (
+        "- Ticket: 21 records; texts: title, body; filters: status (text), stars (integer), url (text)"
+        in tools[0].description
+    )
     both = converse(index, conversation, write=True)
     assert [tool.name for tool in both] == [*READ, "store", "delete"]
     assert [tool.annotations.destructive_hint for tool in both[-2:]] == [True, True]
@@ -105,6 +112,8 @@ def test_a_description_replaces_a_tools_own(index: SearchEngine) -> None:
     assert described["fetch"].startswith("Get one record")
     with pytest.raises(ValueError, match="no tool is named 'serch'"):
         converse(index, conversation, descriptions={"serch": "x"})
+    with pytest.raises(ValueError, match="max_tokens is a whole number from 500 to 100,000, not '2000'"):
+        converse(index, conversation, max_tokens="2000")
 
 
 def test_entities_have_their_fields_counts_and_values(index: SearchEngine) -> None:
@@ -120,6 +129,7 @@ def test_entities_have_their_fields_counts_and_values(index: SearchEngine) -> No
     assert fields["stars"]["type"] == "integer"
     assert fields["status"]["values"] == [{"value": "open", "count": 20}, {"value": "closed", "count": 1}]
     assert len(fields["stars"]["values"]) == 3, "examples: every record has another"
+    assert "values" not in fields["url"], "it is long"
     columns = {field["name"]: field.get("values") for field in found["Lamp"]["fields"]}
     assert columns["color"] == [{"value": "red", "count": 3}]
     assert columns["photo"] is columns["password_hash"] is None
@@ -154,6 +164,8 @@ def test_hits_are_those_of_the_library(index: SearchEngine) -> None:
     assert as_text == found
     near = call(index, "similar", {"entity": "Ticket", "id": "T-3", "limit": "2"})
     assert [hit["id"] for hit in near["hits"]] == [hit.id for hit in index.similar("Ticket", "T-3", limit=2)]
+    more = call(index, "similar", {"entity": "Ticket", "id": "T-3", "limit": 2, "cursor": near["cursor"]})
+    assert [hit["id"] for hit in more["hits"]] == [hit.id for hit in index.similar("Ticket", "T-3", limit=4)][2:]
     assert call(index, "suggest", {"text": "cannot lo", "entity": "Ticket"}) == {"suggestions": ["cannot log"]}
 
 

@@ -8,15 +8,13 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+
+from PIL import Image
+from selenium.webdriver.chrome.webdriver import WebDriver
 
 import kameleon
 from kameleon import RecordStore, SearchEngine
 from kameleon.server import app
-from PIL import Image
-from selenium.webdriver.chrome.webdriver import WebDriver
-from selenium.webdriver.common.by import By
-
 from tests.browser import chromium, serving, shaped, shown, until
 
 ROOT = Path(__file__).parents[1]
@@ -49,8 +47,8 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         search = SearchEngine(kameleon.create_engine(f"sqlite:///{folder}/demo.db"), "static")
         RecordStore(search).insert("Ticket", map(json.loads, TICKETS.read_text("utf-8").splitlines()))
-        for query, ids in JUDGED.items():
-            search.judgements.set(query, [("Ticket", id) for id in ids])
+        for query, tickets in JUDGED.items():
+            search.judgements.set(query, [("Ticket", ticket) for ticket in tickets])
         with serving(app(search, write=True)) as url, chromium(Path(folder)) as driver:
             for name, draw in PICTURES.items():
                 draw(driver, url)

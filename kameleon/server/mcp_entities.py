@@ -20,8 +20,8 @@ COUNTED = 20
 DETAILED = 200_000
 """Bounds the records whose values are counted where no entity is named: 100,000 take 1 s of CPU."""
 SUMMARIZED, FIELDS, NAME = 10, 12, 60
-"""Bound the entities, the fields of each and the characters of a name in a tool's description. Chosen, not
-measured."""
+"""Bound the entities and the fields of each in a tool's description, and the characters of a name or a value. Chosen,
+not measured."""
 
 
 def entities_of(serving: Serving, within: Mapping[str, Any]) -> list[EntityDescription]:
@@ -37,13 +37,13 @@ def names_of(serving: Serving, within: Mapping[str, Any]) -> list[str]:
 def entities_document(serving: Serving, within: Mapping[str, Any], name: str | None, budget: int) -> dict[str, Any]:
     """All entities, or one; those that the budget is enough for, at least one. Raises UnknownEntity."""
     found = entities_of(serving, within)
-    chosen = [one for one in found if name in (None, one.name)]
-    if name is not None and not chosen:
+    wanted = [one for one in found if name in (None, one.name)]
+    if name is not None and not wanted:
         raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(one.name for one in found) or 'none'}")
     shown: list[dict[str, Any]] = []
     counted = 0
-    left = budget - tokens({"entities": [], "left_out": len(chosen)})
-    for one in chosen:
+    left = budget - tokens({"entities": [], "left_out": len(wanted)})
+    for one in wanted:
         counted += one.indexed
         is_detailed = name is not None or counted <= DETAILED
         document = entity_document(one, values_of(serving, one, within) if is_detailed else {})
@@ -51,7 +51,7 @@ def entities_document(serving: Serving, within: Mapping[str, Any], name: str | N
             document = entity_document(one, {})
         left -= tokens(document) + 1
         if left < 0 and shown:
-            return {"entities": shown, "left_out": len(chosen) - len(shown)}
+            return {"entities": shown, "left_out": len(wanted) - len(shown)}
         shown.append(document)
     return {"entities": shown}
 
@@ -78,14 +78,13 @@ def values_of(serving: Serving, one: EntityDescription, within: Mapping[str, Any
         listed = serving.search.search("", entities=named(serving.search, [one.name]), facets=fields, limit=1, **within)
     except InvalidInput:
         return {}
-    found = facets_document(listed.facets)
-    return {name: values[: most_of(values, one.indexed)] for name, values in found.items() if values}
+    return {name: chosen(values, one.indexed) for name, values in facets_document(listed.facets).items()}
 
 
-def most_of(values: Sequence[Mapping[str, Any]], records: int) -> int:
-    """How many values of a field are given, the most frequent first."""
+def chosen(values: Sequence[Mapping[str, Any]], records: int) -> list[Mapping[str, Any]]:
+    """The values of a field that are given, the most frequent first; none that are long."""
     is_shared = len(values) <= VALUES or 2 * sum(one["count"] for one in values[:VALUES]) >= records
-    return VALUES if is_shared else EXAMPLES
+    return [one for one in values[: VALUES if is_shared else EXAMPLES] if len(str(one["value"])) <= NAME]
 
 
 def summary_of(serving: Serving, within: Mapping[str, Any]) -> str:

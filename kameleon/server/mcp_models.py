@@ -56,6 +56,11 @@ Tenants = Annotated[
 ]
 
 
+Cursor = Annotated[
+    str | Absent, Field(description="Continues after an earlier result: its cursor, with the same arguments.")
+]
+
+
 class Arguments(Given):
     """Other names are refused. A number may be given as text, as models do at times."""
 
@@ -75,9 +80,7 @@ class SearchArguments(Arguments):
     where: Where = None
     mode: Mode = "hybrid"
     tenant: Tenants = None
-    cursor: Annotated[
-        str | Absent, Field(description="Continues after an earlier result: its cursor, with the same arguments.")
-    ] = None
+    cursor: Cursor = None
 
 
 class SimilarArguments(Arguments):
@@ -86,6 +89,7 @@ class SimilarArguments(Arguments):
     limit: Limit = 10
     where: Where = None
     tenant: Tenant = None
+    cursor: Cursor = None
 
 
 class FetchArguments(Arguments):

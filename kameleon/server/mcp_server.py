@@ -203,7 +203,7 @@ def check_options(descriptions: Mapping[str, str], max_tokens: int) -> None:
     if unknown := sorted(set(descriptions) - set(names)):
         raise InvalidInput(f"no tool is named {unknown[0]!r:.80}. Tools: {', '.join(names)}")
     least, most = TOKENS
-    if not least <= max_tokens <= most:
+    if not (isinstance(max_tokens, int) and least <= max_tokens <= most):
         raise InvalidInput(f"max_tokens is a whole number from {least} to {most:,}, not {max_tokens!r:.40}")
 
 

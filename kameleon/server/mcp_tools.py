@@ -78,7 +78,7 @@ def search(call: Call, given: models.SearchArguments) -> Mapping[str, Any]:
 
 
 def similar(call: Call, given: models.SimilarArguments) -> Mapping[str, Any]:
-    options = {"where": given.where, **call.within(given.tenant)}
+    options = {"where": given.where, "cursor": given.cursor, **call.within(given.tenant)}
     (entity,) = named(call.search, [given.entity])
     return hits(call, given.limit, lambda **more: call.search.similar(entity, given.id, **options, **more))
 

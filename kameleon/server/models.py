@@ -52,8 +52,9 @@ class Given(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     def options(self, *others: str) -> dict[str, Any]:
-        """Those that were given, but for these."""
-        return {name: getattr(self, name) for name in self.model_fields_set if name not in others}
+        """Those that were given and are not null, but for these."""
+        given = {name: getattr(self, name) for name in self.model_fields_set if name not in others}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Within(Given):

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from math import ceil
 from typing import Any
 
+from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -94,9 +95,21 @@ def of_http(_request: Request, error: Exception) -> Response:
     return problem(error.status_code, phrase, detail, headers)
 
 
+def of_pool(_request: Request, _error: Exception) -> Response:
+    detail = (
+        "all connections to the database were in use for the whole time-out: repeat the request, or make the pool of "
+    )
+    return problem(503, "TimeoutError", detail + "the engine larger (pool_size)", {"Retry-After": str(RETRY_S)})
+
+
 def of_anything(_request: Request, error: Exception) -> Response:
     """Starlette raises the error again afterwards, so the server logs it."""
     return problem(500, "InternalError", "the request failed: the server's log has the error")
 
 
-HANDLERS: Mapping[Any, Any] = {KameleonError: of_kameleon, HTTPException: of_http, Exception: of_anything}
+HANDLERS: Mapping[Any, Any] = {
+    KameleonError: of_kameleon,
+    HTTPException: of_http,
+    exc.TimeoutError: of_pool,
+    Exception: of_anything,
+}

@@ -1,4 +1,5 @@
-"""What an application serves, and to whom. Imports `content`, `engine`, `errors`, `evaluation`, `records` and `values`."""
+"""What an application serves, and to whom. Imports `content`, `engine`, `errors`, `evaluation`, `records` and
+`values`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ import kameleon
 from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.doctor import examine
 from kameleon.errors import KameleonError, TextRefused
-from kameleon.evaluation import compare, evaluate
+from kameleon.evaluation import compare, evaluate, judgements_of
 from kameleon.testing import HashProvider
 
 WORDS = (
@@ -53,7 +53,8 @@ BY_OTHERS = {
     "Administration.protect Administration.unprotect CacheAdministration.status CacheAdministration.clear "
     "Reindexing.plan Reindexing.run Reindexing.rollback Reindexing.target Registry.status Registry.pending "
     "Registry.prune Registry.cancel Registry.forget Registry.drop_tables Worker.run Worker.work rebuild "
-    "RecordStore.alter_entity RecordStore.rename_entity RecordStore.drop_entity Administration.index_class keep",
+    "RecordStore.alter_entity RecordStore.rename_entity RecordStore.drop_entity Administration.index_class keep "
+    "Administration.sizes Administration.tenants",
     "writes or deletes, and returns nothing of the index": "Administration.drop_tenant Administration.import_tenant "
     "RecordStore.create_entity RecordStore.embed_ahead RecordStore.batches_ahead",
     "reads nothing": "SearchEngine.attach SearchEngine.flush Coroutines.aflush SearchEngine.track SearchEngine.untrack "
@@ -262,6 +263,7 @@ def of_operators(way: ByHand) -> Iterator[tuple[Any, Any]]:
     engine, tenant = way.engine, way.tenant
     queries = dict(zip(QRELS, ("red fox", "whale zorblatt", "lantern", "copper meadow"), strict=True))
     yield "evaluate", way.observed(evaluate, engine, queries, QRELS, tenant=tenant)
+    yield "judgements_of", way.observed(judgements_of, engine, queries, QRELS, tenant=tenant)
     yield "evaluate kept", way.observed(evaluate, engine, tenant=tenant)
     yield "compare", way.observed(compare, engine, queries, QRELS, {}, {"mode": "keyword"}, tenant=tenant)
     yield "examine", way.observed(examine, engine, tenant=tenant)

@@ -14,7 +14,8 @@ from ..operations import Call, Operation
 from ..replies import Reply
 from ..serving import Serving
 
-OF_REQUESTS = ("entity", "entities", "legs", "query", "id", "text", *Within.model_fields)
+NO_OPTIONS = ("entity", "entities", "legs", "query", "id", "text", *Within.model_fields)
+"""Names of requests that are no options of the verbs, or are read in another way."""
 OF_LEGS = ("limit", "where", "ids", "min_score", "hide", "synonyms", "highlight", "snippet_length", "explain")
 """What narrows and shows the hits of one leg, beside what orders those of both."""
 
@@ -61,14 +62,12 @@ def legs(serving: Serving, query: str, options: Mapping[str, Any], *, explain: b
 
 def options_of(given: Searching) -> dict[str, Any]:
     """What the verbs take, as they take it."""
-    options: dict[str, Any] = {"highlight": given.highlight, **given.options(*OF_REQUESTS)}
+    options: dict[str, Any] = {"highlight": given.highlight, **given.options(*NO_OPTIONS)}
     if isinstance(options.get("ids"), str | int):
         options["ids"] = [options["ids"]]
     for name in ("pin", "hide"):
         if name in options:
             options[name] = [pair_of(one) for one in options[name]]
-    if options.get("facets", ()) is None:
-        del options["facets"]
     return options
 
 

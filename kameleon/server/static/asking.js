@@ -48,3 +48,11 @@ export function countRequest(values, facets) {
   const { path, params } = request(values);
   return { path, params: { ...params, limit: 1, highlight: false, facets } };
 }
+
+/** The entities that a filter, an order or counts by field have to name: the columns of a mapped class are known where
+ * it is searched by its name. */
+export function entitiesFor(state) {
+  const chosen = state.values.entity;
+  if (chosen.length || !state.entities.some(({ kind }) => kind === "class")) return chosen;
+  return state.entities.map(({ name }) => name);
+}

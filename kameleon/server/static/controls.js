@@ -171,7 +171,7 @@ export function weightSlider(state) {
 }
 
 /** What is asked for less often. */
-export function optionsMenu(state, entities) {
+export function optionsMenu(state) {
   const body = h("div", { class: "menu-body" });
   const element = h("details", { class: "menu" }, h("summary", { class: "button" }, "Options"), body);
   const draw = () =>
@@ -186,7 +186,7 @@ export function optionsMenu(state, entities) {
       check("Synonyms", "synonyms", state),
       check("Query rules", "rules", state),
       !state.page.tenantIsFixed && tenantField(state),
-      shownFields(state, entities()),
+      shownFields(state),
     );
   draw();
   state.subscribe((_values, changed) => {
@@ -227,8 +227,8 @@ function check(label, name, state) {
 }
 
 /** Which fields are shown beside a hit's text; the short ones where none is chosen. */
-function shownFields(state, entities) {
-  const searched = entities.filter(({ name }) => !state.values.entity.length || state.values.entity.includes(name));
+function shownFields(state) {
+  const searched = state.entities.filter(({ name }) => !state.values.entity.length || state.values.entity.includes(name));
   const names = [...new Set(searched.flatMap(({ fields }) => fields.map(({ name }) => name)))];
   const box = (name) => {
     const change = (event) => {
@@ -242,8 +242,14 @@ function shownFields(state, entities) {
 
 function tenantField(state) {
   const change = debounced((event) => state.set({ tenant: event.target.value.trim(), all_tenants: false }), 300);
+  const names = h("datalist", { id: "tenants" });
+  const offer = async () => {
+    const { tenants } = await get("api/status").catch(() => ({ tenants: [] }));
+    fill(names, tenants.map(({ tenant }) => h("option", { value: tenant })));
+  };
   return [
-    h("label", { class: "option" }, h("span", {}, "Tenant"), h("input", { class: "input", ".value": state.values.tenant, placeholder: "none", oninput: change, disabled: state.values.all_tenants })),
+    names,
+    h("label", { class: "option" }, h("span", {}, "Tenant"), h("input", { list: "tenants", onfocus: offer,  class: "input", ".value": state.values.tenant, placeholder: "none", oninput: change, disabled: state.values.all_tenants })),
     check("All tenants", "all_tenants", state),
   ];
 }

@@ -1,6 +1,6 @@
 // Filters beside the hits: by the values that fields have, by ranges of numbers and of dates, and as JSON.
 
-import { countRequest } from "./asking.js";
+import { countRequest, entitiesFor } from "./asking.js";
 import { boundsOf, described, plain, shownValue, toggled, valuesOf, withCondition } from "./conditions.js";
 import { debounced, fill, h, number } from "./dom.js";
 import { get } from "./http.js";
@@ -27,11 +27,11 @@ function kindOf({ type }, values) {
   return values.length > 20 && values.every(({ count }) => count === 1) ? null : "values";
 }
 
-/** The panel. `entities()` are all there are; `show(values)` counts for a search that was made. */
-export function filtersPanel(state, entities) {
+/** The panel. `define()` finds the fields to filter by; `show()` counts for a search that was made. */
+export function filtersPanel(state) {
   const groups = h("div", { class: "groups" });
   const element = h("section", { class: "filters", "aria-label": "Filters" }, groups, jsonFilter(state));
-  const panel = new Panel(state, entities, groups);
+  const panel = new Panel(state, groups);
   return { element, show: () => panel.count(), define: () => panel.define(), isFilterable: (entity, field) => panel.isFilterable(entity, field) };
 }
 
@@ -40,13 +40,13 @@ class Panel {
   #counts = {};
   #open = null;
   #expanded = new Set();
+  #drawn = new Map();
   #defined = "";
   #described = new Map();
   #running;
 
-  constructor(state, entities, element) {
+  constructor(state, element) {
     this.state = state;
-    this.entities = entities;
     this.element = element;
     this.countSoon = debounced(() => this.#count(), IDLE);
     state.subscribe((_values, changed) => {
@@ -62,7 +62,7 @@ class Panel {
 
   #names() {
     const { entity } = this.state.values;
-    return entity.length ? entity : this.entities().map(({ name }) => name);
+    return entity.length ? entity : this.state.entities.map(({ name }) => name);
   }
 
   /** Finds the fields of the searched entities, and how each is filtered. */
@@ -73,6 +73,7 @@ class Panel {
     this.#defined = JSON.stringify([names, within]);
     const known = this.#defined;
     this.#fields = [];
+    this.#drawn = new Map();
     if (names.length) fill(this.element, h("p", { class: "notice" }, "Counting the values of the fields…"));
     const described = names.length > MOST_ENTITIES ? [] : await Promise.all(names.map((name) => this.#entity(name, within)));
     if (known !== this.#defined) return;
@@ -103,7 +104,7 @@ class Panel {
     this.#running = new AbortController();
     const { signal } = this.#running;
     const { values } = this.state;
-    const isWhole = !values.q.trim() && !values.like && !values.where;
+    const isWhole = this.#isWhole();
     const open = this.#fields.filter(({ name, kind }) => this.#open?.has(name) && kind !== "range" && !(isWhole && kind === "values"));
     const own = open.filter(({ name }) => values.where?.[name] !== undefined);
     const others = open.filter((field) => !own.includes(field));
@@ -117,17 +118,35 @@ class Panel {
     }
   }
 
+  /** Whether all records are listed, whose counts are known. */
+  #isWhole() {
+    const { q, like, where } = this.state.values;
+    return !q.trim() && !like && !where;
+  }
+
   async #facets(values, fields, signal) {
-    const { path, params } = countRequest(values, fields.map(({ name, kind }) => (kind === "dates" ? { [name]: "month" } : name)));
+    const { path, params } = countRequest({ ...values, entity: entitiesFor(this.state) }, fields.map(({ name, kind }) => (kind === "dates" ? { [name]: "month" } : name)));
     const { facets } = await get(path, { ...params, facets: JSON.stringify(params.facets) }, { signal });
     return Object.fromEntries(fields.map(({ name }) => [name, facets?.[name] ?? []]));
   }
 
+  /** Draws the groups that are not as they were; a group that a pointer is on stays. */
   #draw() {
     const focused = document.activeElement?.dataset?.focus;
     if (this.element.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox])")) return;
-    fill(this.element, this.#fields.length ? this.#fields.map((field) => this.#group(field)) : this.#none());
-    if (focused) [...this.element.querySelectorAll("[data-focus]")].find((one) => one.dataset.focus === focused)?.focus();
+    const drawn = this.#drawn;
+    this.#drawn = new Map(this.#fields.map((field) => [field.name, this.#drawnGroup(field, drawn.get(field.name))]));
+    const groups = [...this.#drawn.values()].map(({ group }) => group);
+    const isInPlace = groups.length > 0 && groups.length === drawn.size && groups.length === this.element.children.length;
+    if (!isInPlace) fill(this.element, groups.length ? groups : this.#none());
+    else groups.forEach((group, index) => this.element.children[index] === group || this.element.children[index].replaceWith(group));
+    if (focused && document.activeElement?.dataset?.focus !== focused) [...this.element.querySelectorAll("[data-focus]")].find((one) => one.dataset.focus === focused)?.focus();
+  }
+
+  #drawnGroup(field, before) {
+    const { name } = field;
+    const shows = JSON.stringify([this.#isWhole() && field.values, this.#counts[name], this.state.values.where?.[name], this.#expanded.has(name), this.#open.has(name)]);
+    return before?.shows === shows && before.field === field ? before : { shows, field, group: this.#group(field) };
   }
 
   #none() {
@@ -151,9 +170,10 @@ class Panel {
   #values({ name, values }) {
     const chosen = valuesOf(this.state.values.where?.[name]) ?? [];
     const texts = new Set(chosen.map((value) => JSON.stringify(value)));
-    const counts = new Map((this.#counts[name] ?? values).map((one) => [JSON.stringify(valueOf(one)), one.count]));
+    const counted = this.#isWhole() ? values : this.#counts[name];
+    const counts = new Map((counted ?? []).map((one) => [JSON.stringify(valueOf(one)), one.count]));
     const listed = [...values.map(valueOf), ...chosen.filter((value) => !values.some((one) => JSON.stringify(valueOf(one)) === JSON.stringify(value)))];
-    const count = (value) => counts.get(JSON.stringify(value)) ?? 0;
+    const count = (value) => (counted ? counts.get(JSON.stringify(value)) ?? 0 : null);
     const sorted = listed.sort((one, other) => count(other) - count(one));
     const isExpanded = this.#expanded.has(name);
     const shown = isExpanded ? sorted : sorted.filter((value, index) => index < SHOWN_VALUES || texts.has(JSON.stringify(value)));
@@ -172,7 +192,7 @@ class Panel {
 
   #value(name, value, count, isChosen) {
     const box = h("input", { type: "checkbox", ".checked": isChosen, "data-focus": `${name}=${JSON.stringify(value)}`, onchange: () => this.#set(toggled(this.state.values.where, name, value)) });
-    return h("li", {}, h("label", { class: count || isChosen ? "value" : "value is-none" }, box, h("span", { class: "value-name" }, shownValue(plain(value))), h("span", { class: "count figure" }, number(count))));
+    return h("li", {}, h("label", { class: count === 0 && !isChosen ? "value is-none" : "value" }, box, h("span", { class: "value-name" }, shownValue(plain(value))), h("span", { class: "count figure" }, count === null ? "" : number(count))));
   }
 
   #range({ name, values }) {
@@ -213,10 +233,13 @@ class Panel {
   }
 
   #set(where) {
-    const names = this.#names();
-    const hasClasses = this.entities().some(({ name, kind }) => kind === "class" && names.includes(name));
-    this.state.set({ where, ...(where && hasClasses ? { entity: names } : {}) }, { push: true });
+    filterBy(this.state, where);
   }
+}
+
+/** Changes the filter. */
+export function filterBy(state, where) {
+  state.set({ where, ...(where ? { entity: entitiesFor(state) } : {}) }, { push: true });
 }
 
 /** A counted value as `where` takes it. */
@@ -275,7 +298,7 @@ function jsonFilter(state) {
       const where = area.value.trim() ? JSON.parse(area.value) : null;
       if (where !== null && (typeof where !== "object" || Array.isArray(where))) throw new Error("a filter is an object");
       fault.textContent = "";
-      state.set({ where }, { push: true });
+      filterBy(state, where);
     } catch (error) {
       fault.textContent = `No filter: ${error.message}`;
     }

@@ -39,8 +39,9 @@ function sentence(text) {
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
-export function problem(error, again) {
-  return h("div", { class: "problem", role: "alert" }, h("h2", {}, error.title || "The search failed"), h("p", {}, sentence(error.message)), h("p", {}, button("Try again", again)));
+export function problem(error, again, state) {
+  const ofAll = error.title === "TenantRequired" && button("Search the records of all tenants", () => state.set({ all_tenants: true }, { push: true }));
+  return h("div", { class: "problem", role: "alert" }, h("h2", {}, error.title || "The search failed"), h("p", {}, sentence(error.message)), h("p", {}, ofAll || button("Try again", again)));
 }
 
 export function noHits(state) {

@@ -4,7 +4,7 @@ import { pageRequest } from "./asking.js";
 import { entityPicker, modePicker, optionsMenu, queryBar, weightSlider } from "./controls.js";
 import { withCondition } from "./conditions.js";
 import { announce, fill, h, number } from "./dom.js";
-import { filterChips, filtersPanel } from "./filters.js";
+import { filterBy, filterChips, filtersPanel } from "./filters.js";
 import { hitItem, redrawFacts } from "./hits.js";
 import { get } from "./http.js";
 import { legsView } from "./legs.js";
@@ -22,7 +22,6 @@ export function mount(element, state) {
 }
 
 class SearchView {
-  #entities = [];
   #running;
   #open = new Set();
   #answer = null;
@@ -33,8 +32,8 @@ class SearchView {
     this.input = this.bar.input;
     this.picker = entityPicker(state);
     this.weight = weightSlider(state);
-    this.filters = filtersPanel(state, () => this.#entities);
-    this.sort = sortPicker(state, () => this.#entities);
+    this.filters = filtersPanel(state);
+    this.sort = sortPicker(state);
     this.summary = h("h2", { class: "summary" });
     this.notes = h("div", { class: "notes" });
     this.list = h("ol", { class: "hits" });
@@ -44,7 +43,7 @@ class SearchView {
     this.results = h("section", { class: "results", "aria-label": "Hits" });
     this.actions = {
       similar: (hit) => this.#similar(hit),
-      filter: (field, value) => state.set({ where: withCondition(state.values.where, field, value) }, { push: true }),
+      filter: (field, value) => filterBy(state, withCondition(state.values.where, field, value)),
       isFilterable: (entity, field) => this.filters.isFilterable(entity, field),
     };
     const filtersButton = h("button", { type: "button", class: "button only-narrow", "aria-expanded": "false" }, "Filters");
@@ -56,7 +55,7 @@ class SearchView {
       h("div", { class: "results-head" }, this.summary, h("div", { class: "results-tools" }, filtersButton, this.sort.element, this.legsButton, shareButton(state))),
       ...[filterChips(state), this.weight.element, this.notes, this.legs.element, this.after],
     );
-    const controls = h("div", { class: "controls" }, this.bar.offered, modePicker(state), optionsMenu(state, () => this.#entities));
+    const controls = h("div", { class: "controls" }, this.bar.offered, modePicker(state), optionsMenu(state));
     const main = h("div", { class: "found" }, h("div", { class: "asking" }, this.bar.element, controls), this.results);
     this.filters.element.prepend(this.picker.element);
     fill(element, h("div", { class: "columns" }, this.filters.element, main));
@@ -77,7 +76,7 @@ class SearchView {
     const { tenant, all_tenants } = this.state.values;
     try {
       const { entities } = await get("api/entities", all_tenants ? { all_tenants } : { tenant });
-      this.#entities = entities;
+      this.state.entities = entities;
       this.picker.show(entities);
       this.sort.draw();
       await this.filters.define();
@@ -124,7 +123,7 @@ class SearchView {
     this.summary.textContent = "";
     fill(this.list);
     fill(this.after);
-    fill(this.notes, problem(error, () => this.#ask()));
+    fill(this.notes, problem(error, () => this.#ask(), this.state));
   }
 
   #draw(answer, { isMoved = false } = {}) {
@@ -175,7 +174,7 @@ class SearchView {
         fill(this.after, answer.cursor && this.#more(answer.cursor));
         this.legs.link();
       } catch (error) {
-        if (error.name !== "AbortError") fill(this.after, problem(error, () => this.#ask()));
+        if (error.name !== "AbortError") fill(this.after, problem(error, () => this.#ask(), this.state));
       }
     });
     return button;

@@ -1,13 +1,14 @@
 // How the hits are ordered.
 
+import { entitiesFor } from "./asking.js";
 import { fill, h } from "./dom.js";
 
 const SORTABLE = ["integer", "number", "date", "datetime", "text", "boolean", "any"];
 
-export function sortPicker(state, entities) {
-  const element = h("select", { class: "select", "aria-label": "Order", onchange: (event) => state.set({ sort: event.target.value }, { push: true }) });
+export function sortPicker(state) {
+  const element = h("select", { class: "select", "aria-label": "Order", onchange: (event) => state.set({ sort: event.target.value, entity: entitiesFor(state) }, { push: true }) });
   const draw = () => {
-    const chosen = entities().filter(({ name }) => !state.values.entity.length || state.values.entity.includes(name));
+    const chosen = state.entities.filter(({ name }) => !state.values.entity.length || state.values.entity.includes(name));
     const fields = chosen.length ? chosen[0].fields.filter(({ name, type, text }) => !text && SORTABLE.includes(type) && chosen.every((one) => one.fields.some((field) => field.name === name))) : [];
     const { sort } = state.values;
     const isRanked = state.values.q.trim() || state.values.like;

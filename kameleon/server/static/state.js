@@ -28,9 +28,11 @@ const LISTS = ["entity", "fields"];
 export class State {
   #listeners = [];
 
-  /** `page` is what the server wrote into it: {writes, tenantIsFixed, title}. */
+  /** `page` is what the server wrote into it: {writes, tenantIsFixed, title}; `entities` are those that there are, once
+   * they were read. */
   constructor(page) {
     this.page = page;
+    this.entities = [];
     this.values = fromQuery(location.search);
     addEventListener("popstate", () => this.#become(fromQuery(location.search)));
   }
