@@ -419,7 +419,7 @@ def test_the_prefix_alone_leads_to_the_page(notes: SearchEngine) -> None:
 
 
 def test_a_browser_signs_in_and_has_the_page_of_its_link(notes: SearchEngine, browser: Any) -> None:
-    from .browser import serving, shown, until, violations
+    from stress.workloads.browser import serving, shown, until, violations
 
     with serving(app(notes, token=TOKEN)) as place:
         browser.get(f"{place}/?q=wages&mode=keyword")
@@ -462,7 +462,7 @@ def stored(records: RecordStore) -> list[str]:
 
 
 def test_a_page_on_another_port_reads_and_writes_nothing(file_engine: Engine, browser: Any) -> None:
-    from .browser import serving
+    from stress.workloads.browser import serving
 
     search = SearchEngine(file_engine, HashProvider())
     records = RecordStore(search)
