@@ -228,6 +228,14 @@ def test_a_page_signs_in_and_out(notes: SearchEngine) -> None:
     assert problem_of(browser.get(SEARCH)) == (401, "TokenRequired")
 
 
+@pytest.mark.parametrize("form", [b"&".join(b"n%d=1" % n for n in range(500)), b"token=%ff%00", b"\xff" * 9_000])
+def test_a_form_of_anything_signs_nobody_in(notes: SearchEngine, form: bytes) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    refused = client(app(notes, token=TOKEN)).post("/sign-in", content=form, headers=headers)
+    assert refused.status_code == 401
+    assert "set-cookie" not in refused.headers
+
+
 def test_over_https_the_cookie_is_secure_and_another_site_cannot_sign_in(notes: SearchEngine) -> None:
     browser = client(app(notes, token=TOKEN), "https://search.example")
     sent = {"token": TOKEN, "query": "//evil.example\r\nset-cookie: a=b"}
