@@ -1,9 +1,10 @@
 """The API of the server: it answers what the library does, for stored records and mapped classes, with and without
 tenants, and refuses what it cannot take with a problem. On both databases."""
 
+import asyncio
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -64,6 +65,7 @@ class Chair(Base):
     sold: Mapped[bool]
     stars: Mapped[int]
     price: Mapped[Decimal]
+    width: Mapped[float]
     made: Mapped[date]
     seen: Mapped[datetime]
     finish: Mapped[Finish]
@@ -78,6 +80,7 @@ def chair(n: int) -> Chair:
         sold=n % 2 == 0,
         stars=n % 3,
         price=Decimal(n) / 4,
+        width=n % 2 + 0.5,
         made=date(2026, 1, 1 + n % 2),
         seen=datetime(2026, 1, 1, 10, n % 2),
         finish=list(Finish)[n % 2],
@@ -241,7 +244,9 @@ def test_similar_and_suggested_are_those_of_the_library(filled: SearchEngine, cl
     assert get(client, "/api/suggest", text="la", entity=["Lamp", "Note"], limit=1) == {"suggestions": ["lamp"]}
 
 
-@pytest.mark.parametrize("field", ["sold", "stars", "price", "made", "seen", "finish", "maker", "extra.colour"])
+@pytest.mark.parametrize(
+    "field", ["sold", "stars", "price", "width", "made", "seen", "finish", "maker", "extra.colour"]
+)
 def test_a_facets_value_is_a_filter_for_as_many_of_a_class(client: TestClient, field: str) -> None:
     counts = get(client, "/api/search", entity="Chair", facets=[field])["facets"][field]
     assert sum(one["count"] for one in counts) == 6
@@ -261,7 +266,7 @@ def test_entities_have_fields_counts_and_values(filled: SearchEngine, client: Te
     }
     fields = {field["name"]: field for field in found["Chair"]["fields"]}
     types = {name: field["type"] for name, field in fields.items()}
-    assert types["price"] == "number"
+    assert types["price"] == types["width"] == "number"
     assert types["made"] == "date"
     assert types["seen"] == "datetime"
     assert fields["name"]["text"]
@@ -391,8 +396,26 @@ def test_a_server_for_one_tenant_has_that_alone(filled: SearchEngine) -> None:
     assert refused(client.delete("/api/records/Order/1"))[:2] == (404, "RecordMissing")
 
 
+class Ending(HashProvider):
+    """Ends the process that calls it."""
+
+    def embed_batch(self, texts: Sequence[str]) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_a_server_for_one_tenant_shows_no_totals_of_a_reindex(make: Make) -> None:
+    search = make(HashProvider())
+    search.index_record("Order", "1", "a lamp", tenant="b")
+    with pytest.raises(KeyboardInterrupt):
+        search.reindex(provider=Ending(model_name="other"))
+    assert get(TestClient(app(search), PLACE), "/api/status")["reindex"]["total"] == 1
+    assert get(TestClient(app(search, tenant="a"), PLACE), "/api/status")["reindex"] is None
+
+
 def test_what_has_tenants_is_searched_for_one(client: TestClient) -> None:
     assert refused(client.get("/api/search?query=order&entity=Order"))[:2] == (400, "TenantRequired")
+    both = refused(client.get("/api/search?query=order&tenant=a&all_tenants=true"))
+    assert (both[0], "exclude each other" in both[2]) == (400, True)
     assert refused(client.get("/api/records/Order/1"))[:2] == (400, "TenantRequired")
 
 
@@ -516,6 +539,24 @@ def test_bodies_of_another_type_or_size_are_refused(writing: TestClient) -> None
     assert refused(writing.post("/api/records", content=large, headers=headers))[0] == 413
     hostile = {"entity": "Lamp", "records": [{"name": "a\0b", "n": 2**70, "deep": {"a": [[[1]]]}}]}
     assert writing.post("/api/records", json=hostile).status_code in (200, 400)
+
+
+@pytest.mark.parametrize("path", ["/api/search", "/api/records", "/sign-in"])
+def test_a_client_that_ends_its_request_early_is_no_error_of_the_server(filled: SearchEngine, path: str) -> None:
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    token = (b"authorization", f"Bearer {TOKEN}".encode())
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": [*headers, token]}
+    asyncio.run(app(filled, write=True, token=TOKEN)(scope, receive, send))
+    assert sent[0]["status"] == 400
 
 
 def test_an_answer_that_has_not_changed_is_not_sent_again(writing: TestClient) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import exc
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from ..errors import (
@@ -102,6 +102,11 @@ def of_pool(_request: Request, _error: Exception) -> Response:
     return problem(503, "TimeoutError", detail + "the engine larger (pool_size)", {"Retry-After": str(RETRY_S)})
 
 
+def of_disconnect(_request: Request, _error: Exception) -> Response:
+    """Nothing reads it: the client ended the connection before the end of its request."""
+    return problem(400, "ClientDisconnected", "the request ended before its body did")
+
+
 def of_anything(_request: Request, error: Exception) -> Response:
     """Starlette raises the error again afterwards, so the server logs it."""
     return problem(500, "InternalError", "the request failed: the server's log has the error")
@@ -110,6 +115,7 @@ def of_anything(_request: Request, error: Exception) -> Response:
 HANDLERS: Mapping[Any, Any] = {
     KameleonError: of_kameleon,
     HTTPException: of_http,
+    ClientDisconnect: of_disconnect,
     exc.TimeoutError: of_pool,
     Exception: of_anything,
 }

@@ -64,6 +64,8 @@ class Serving:
     ) -> dict[str, Any]:
         """The `tenant` that verbs take for a request, or nothing. Raises InvalidInput where it names another one than
         its own, and where it has none although the server gives each request one."""
+        if all_tenants and tenant is not None:
+            raise InvalidInput("tenant and all_tenants exclude each other: give one of them")
         if self.tenant is None:
             if all_tenants:
                 return {"tenant": ALL_TENANTS}

@@ -69,7 +69,7 @@ class Sessions:
         ]
 
     async def sign_in(self, request: Request) -> Response:
-        form = parse_qs(await body_of(request, MAX_FORM), max_num_fields=8)
+        form = parse_qs(await body_of(request, MAX_FORM))
         query = form.get("query", [""])[0]
         if not self.is_token(form.get("token", [""])[0].strip()):
             return sign_in_page(request, query, is_wrong=True)

@@ -33,14 +33,13 @@ def entity(call: Call[EntityRequest]) -> Mapping[str, Any]:
 
 def status(call: Call[Within]) -> Mapping[str, Any]:
     search, generations = call.serving.search, call.serving.search.generations()
-    run = unfinished(search, generations)
+    of_one = call.serving.tenant is not None
     return {
         "version": version("kameleon"),
         "writes": call.serving.writes,
         "entities": [asdict(one) for one in search.get_status(**call.within)],
         "generations": [generation(call, one) for one in generations],
-        "reindex": run and run_document(run),
-        **({"cache": [], "size": None, "tenants": []} if call.serving.tenant is not None else of_all_tenants(search)),
+        **(OF_ONE_TENANT if of_one else of_all_tenants(search, generations)),
     }
 
 
@@ -51,9 +50,14 @@ def unfinished(search: SearchEngine, generations: Iterable[Generation]) -> Reind
     return max(runs, key=lambda run: (run.owner is not None, run.generation), default=None)
 
 
-def of_all_tenants(search: SearchEngine) -> Mapping[str, Any]:
-    """What a server of one tenant does not answer."""
+OF_ONE_TENANT: Mapping[str, Any] = {"reindex": None, "cache": [], "size": None, "tenants": []}
+
+
+def of_all_tenants(search: SearchEngine, generations: Iterable[Generation]) -> Mapping[str, Any]:
+    """Totals, which a server of one tenant does not answer."""
+    run = unfinished(search, generations)
     return {
+        "reindex": run and run_document(run),
         "cache": [asdict(one) for one in search.cache.status()],
         "size": asdict(search.admin.sizes()),
         "tenants": [asdict(one) for one in search.admin.tenants()],
