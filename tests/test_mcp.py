@@ -13,8 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from kameleon import RecordStore, SearchEngine, SearchResult, Snippet, searchable
 from kameleon.excerpts import Passage
-from kameleon.server.mcp_budget import fitted, part_of, tokens, uri_of
-from kameleon.server.mcp_entities import entities_document
+from kameleon.server.mcp.budget import fitted, part_of, tokens, uri_of
+from kameleon.server.mcp.entities import entities_document
 from kameleon.server.serving import Serving
 
 from .agents import call, converse

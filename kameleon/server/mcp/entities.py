@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..documents import facets_document
-from ..entities import EntityDescription, count_values, describe
-from ..errors import InvalidInput, KameleonError, UnknownEntity, printable, seen
-from ..values import ALL_TENANTS
-from .mcp_budget import tokens
-from .serving import Serving
+from ...documents import facets_document
+from ...entities import EntityDescription, count_values, describe
+from ...errors import InvalidInput, KameleonError, UnknownEntity, printable, seen
+from ...values import ALL_TENANTS
+from ..serving import Serving
+from .budget import tokens
 
 VALUES, EXAMPLES = 10, 3
 """Bound the values of a field that are given: where these are the values of half of the records, and where they are

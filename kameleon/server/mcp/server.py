@@ -12,16 +12,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from ..engine import SearchEngine
-from ..errors import InvalidInput, KameleonError, MissingExtra, RecordMissing
-from .mcp_budget import as_text
-from .mcp_entities import names_of, summary_of
-from .mcp_models import schema_of
-from .mcp_resources import TEMPLATE, entity_uri, resource
-from .mcp_tools import TOOLS, Call, Tool
-from .problems import ReadOnly, status_of
-from .reading import checked
-from .serving import Serving
+from ...engine import SearchEngine
+from ...errors import InvalidInput, KameleonError, MissingExtra, RecordMissing
+from ..problems import ReadOnly, status_of
+from ..reading import checked
+from ..serving import Serving
+from .budget import as_text
+from .entities import names_of, summary_of
+from .models import schema_of
+from .resources import TEMPLATE, entity_uri, resource
+from .tools import TOOLS, Call, Tool
 
 try:
     import mcp_types as types

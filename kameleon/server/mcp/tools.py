@@ -10,15 +10,15 @@ from typing import Any, cast
 
 from starlette.requests import Request
 
-from ..entities import named
-from ..errors import InvalidInput, RecordMissing, UnknownEntity
-from ..records import Record
-from ..values import SearchResult, SearchResults
-from . import mcp_models as models
-from .api.records import check_stored
-from .mcp_budget import BYTES_A_TOKEN, LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
-from .mcp_entities import entities_document, names_of
-from .serving import Serving
+from ...entities import named
+from ...errors import InvalidInput, RecordMissing, UnknownEntity
+from ...records import Record
+from ...values import SearchResult, SearchResults
+from ..api.records import check_stored
+from ..serving import Serving
+from . import models
+from .budget import BYTES_A_TOKEN, LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
+from .entities import entities_document, names_of
 
 PASSAGE_TOKENS = 350
 """About what a passage takes: it has 1,000 characters at most, and its place."""
