@@ -1,4 +1,4 @@
-"""What the tools of the MCP server do, each by one verb of the library. Imports `entities`, `errors`,
+"""What the tools of the MCP server do, each by one verb of the library. Imports `documents`, `entities`, `errors`,
 `records` and `values`."""
 
 import uuid
@@ -10,11 +10,11 @@ from typing import Any, cast
 
 from starlette.requests import Request
 
+from ...documents import run_document
 from ...entities import named
 from ...errors import InvalidInput, RecordMissing, UnknownEntity
 from ...records import Record
 from ...values import SearchResult, SearchResults
-from ..api.records import check_stored
 from ..serving import Serving
 from . import models
 from .budget import BYTES_A_TOKEN, LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
@@ -146,8 +146,7 @@ def read(call: Call, entity: str, id_: str, tenant: str | None) -> tuple["Record
     RecordMissing, UnknownEntity."""
     within = call.within(tenant)
     found = call.search.search("", ids=[id_], limit=1, **call.among(entity), **within)
-    is_stored = any(one.name == entity for one in call.serving.records.entities())
-    record = call.serving.records.get(entity, id_, **within) if is_stored else None
+    record = call.serving.records.get(entity, id_, **within) if call.serving.is_stored(entity) else None
     if record is None and not found:
         raise RecordMissing(f"{entity} has no record {id_!r:.80}")
     return record or found[0], found[0].matched_text if found else ""
@@ -177,7 +176,7 @@ def status(call: Call, given: models.StatusArguments) -> Mapping[str, Any]:
         "writes": call.serving.writes,
         "entities": [asdict(one) for one in call.search.get_status(**within)],
         "model": next((one.model_name for one in call.search.generations() if one.state == "active"), None),
-        "reindex": next(({**asdict(run), "done": run.done, "seconds_left": run.seconds_left} for run in runs), None),
+        "reindex": next(map(run_document, runs), None),
     }
 
 
@@ -187,7 +186,7 @@ def store(call: Call, given: models.StoreArguments) -> Mapping[str, Any]:
     ]
     within = call.within(given.tenant)
     options = {"on_conflict": given.on_conflict, "create": given.create, **within}
-    check_stored(call.serving, given.entity)
+    call.serving.check_stored(given.entity)
     try:
         report = call.serving.records.insert(given.entity, records, **options)
     except UnknownEntity as error:
