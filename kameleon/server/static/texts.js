@@ -9,7 +9,7 @@ const MOST_FACTS = 6;
 const BEYOND_BMP = /[\u{10000}-\u{10FFFF}]/u;
 
 /** The nodes of a text with <mark> around its spans. */
-export function marked(text, spans) {
+function marked(text, spans) {
   const characters = BEYOND_BMP.test(text) ? Array.from(text) : text;
   const part = (start, end) => (typeof characters === "string" ? characters.slice(start, end) : characters.slice(start, end).join(""));
   const nodes = [];
@@ -125,6 +125,5 @@ export function shown(value) {
   if (value === null || value === undefined) return "none";
   if (Array.isArray(value)) return value.map(shown).join(", ");
   if (typeof value === "object") return JSON.stringify(value);
-  if (typeof value === "number") return String(value);
   return String(value);
 }
