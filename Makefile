@@ -45,6 +45,7 @@ types: $(FULL)  ## Verify that the public names are typed completely (pyright, w
 stress: $(FULL)  ## Measure and break it for ten minutes (python -m stress has the long runs)
 	$(BIN)/python -m stress insert --rows 2000
 	$(BIN)/python -m stress search --rows 2000
+	$(BIN)/python -m stress server --rows 2000
 	$(BIN)/python -m stress commit
 	$(BIN)/python -m stress startup --rows 1000
 	$(BIN)/python -m stress sessions --rows 500

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import ARRAY, JSON, Boolean, Date, DateTime, Enum, Integer, Numeric, String
+from sqlalchemy import ARRAY, JSON, Boolean, Date, DateTime, Enum, Float, Integer, Numeric, String
 
 from .content import check_tenants
 from .errors import SECRET_NAME, UnknownEntity, seen
@@ -25,6 +25,7 @@ TYPES: Sequence[tuple[Any, str]] = (
     (Boolean, "boolean"),
     (Integer, "integer"),
     (Numeric, "number"),
+    (Float, "number"),
     (DateTime, "datetime"),
     (Date, "date"),
     (Enum, "text"),

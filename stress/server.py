@@ -212,7 +212,7 @@ def rates(milliseconds: Sequence[float], cpu_ms: float) -> Figures:
 
 
 def page(url: str, texts: Sequence[str], seed: int) -> Figures:
-    from tests import browser
+    from .workloads import browser
 
     if None in (browser.CHROMIUM, browser.CHROMEDRIVER):
         return {"not_measured": browser.ABSENT}
@@ -233,7 +233,7 @@ def painted(driver: Any, url: str) -> float:
     driver.get("about:blank")
     driver.get(url)
     entry = "const [found] = performance.getEntriesByName('first-contentful-paint'); return found && found.startTime"
-    from tests.browser import until
+    from .workloads.browser import until
 
     return round(float(until(driver, lambda: driver.execute_script(entry))), 1)
 
@@ -256,7 +256,7 @@ new MutationObserver(() => window.shown.push(performance.now() - window.started)
 
 def keystrokes(driver: Any, words: str) -> Mapping[str, Any]:
     """From each keystroke until its hits are in the page, with its pause before the request; and the requests alone."""
-    from tests.browser import until
+    from .workloads.browser import until
 
     box = until(driver, lambda: driver.find_element("id", "query"))
     driver.execute_script(OBSERVE, box, driver.find_element("class name", "summary"))

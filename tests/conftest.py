@@ -517,7 +517,9 @@ def minilm() -> Path:
 
 @pytest.fixture(scope="session")
 def chromium_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    browser = pytest.importorskip("tests.browser", reason="selenium or uvicorn is not installed", exc_type=ImportError)
+    browser = pytest.importorskip(
+        "stress.workloads.browser", reason="selenium or uvicorn is not installed", exc_type=ImportError
+    )
     if None in (browser.CHROMIUM, browser.CHROMEDRIVER):
         pytest.skip(browser.ABSENT)
     with browser.chromium(tmp_path_factory.mktemp("chromium")) as driver:
@@ -526,9 +528,9 @@ def chromium_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def browser(chromium_of_the_session: Any) -> Any:
-    """A WebDriver of headless Chromium on an empty page, one for all tests of a process: tests/browser.py has what is
-    done with it."""
-    import_module("tests.browser").fresh(chromium_of_the_session)
+    """A WebDriver of headless Chromium on an empty page, one for all tests of a process. What is done with it is in
+    stress/workloads/browser.py."""
+    import_module("stress.workloads.browser").fresh(chromium_of_the_session)
     return chromium_of_the_session
 
 

@@ -65,6 +65,7 @@ class Chair(Base):
     sold: Mapped[bool]
     stars: Mapped[int]
     price: Mapped[Decimal]
+    width: Mapped[float]
     made: Mapped[date]
     seen: Mapped[datetime]
     finish: Mapped[Finish]
@@ -79,6 +80,7 @@ def chair(n: int) -> Chair:
         sold=n % 2 == 0,
         stars=n % 3,
         price=Decimal(n) / 4,
+        width=n % 2 + 0.5,
         made=date(2026, 1, 1 + n % 2),
         seen=datetime(2026, 1, 1, 10, n % 2),
         finish=list(Finish)[n % 2],
@@ -242,7 +244,9 @@ def test_similar_and_suggested_are_those_of_the_library(filled: SearchEngine, cl
     assert get(client, "/api/suggest", text="la", entity=["Lamp", "Note"], limit=1) == {"suggestions": ["lamp"]}
 
 
-@pytest.mark.parametrize("field", ["sold", "stars", "price", "made", "seen", "finish", "maker", "extra.colour"])
+@pytest.mark.parametrize(
+    "field", ["sold", "stars", "price", "width", "made", "seen", "finish", "maker", "extra.colour"]
+)
 def test_a_facets_value_is_a_filter_for_as_many_of_a_class(client: TestClient, field: str) -> None:
     counts = get(client, "/api/search", entity="Chair", facets=[field])["facets"][field]
     assert sum(one["count"] for one in counts) == 6
@@ -262,7 +266,7 @@ def test_entities_have_fields_counts_and_values(filled: SearchEngine, client: Te
     }
     fields = {field["name"]: field for field in found["Chair"]["fields"]}
     types = {name: field["type"] for name, field in fields.items()}
-    assert types["price"] == "number"
+    assert types["price"] == types["width"] == "number"
     assert types["made"] == "date"
     assert types["seen"] == "datetime"
     assert fields["name"]["text"]

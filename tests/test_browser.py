@@ -19,8 +19,7 @@ from sqlalchemy import Engine
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.server import app
-
-from .browser import reported, serving, shaped, shown, until, violations
+from stress.workloads.browser import reported, serving, shaped, shown, until, violations
 
 TICKETS = Path(__file__).parents[1] / "examples" / "tickets.jsonl"
 JUDGED = {"fire hazard": "T-1120", "charged twice": "T-1001", "webhook duplicates": "T-1108"}

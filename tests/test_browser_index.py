@@ -21,8 +21,7 @@ from kameleon import ALL_TENANTS, SearchEngine
 from kameleon.evaluation import read_qrels, read_queries
 from kameleon.server import app
 from kameleon.testing import HashProvider
-
-from .browser import reported, serving, shown, until
+from stress.workloads.browser import reported, serving, shown, until
 
 
 def texts(browser: WebDriver, selector: str) -> list[str]:

@@ -369,6 +369,7 @@ LIES: list[tuple[str, Any]] = [
     ("store", {"entity": "Ticket", "records": [1]}),
     ("store", {"entity": "Ticket", "records": [{"id": "T-1", "title": "x"}]}),
     ("store", {"entity": "Lamp", "records": [{"title": "x"}]}),
+    ("store", {"entity": "Lamp", "records": [{"title": "x"}], "create": True}),
     ("store", {"entity": "Ticket", "records": [{"stars": "many", "title": "x"}]}),
     ("store", {"entity": "Ticket", "records": [{"title": "x"}] * 101}),
     ("delete", {"entity": "Ticket"}),

@@ -24,8 +24,8 @@ import kameleon
 from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.server import app, page
 from kameleon.server.running import Prefixed
+from stress.workloads.browser import reported, serving, shown, until
 
-from .browser import reported, serving, shown, until
 from .conftest import Indexes
 
 STATIC = Path(page.__file__).with_name("static")

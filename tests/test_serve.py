@@ -427,7 +427,7 @@ def test_the_prefix_alone_leads_to_the_page(notes: SearchEngine) -> None:
 
 
 def test_a_browser_signs_in_and_has_the_page_of_its_link(notes: SearchEngine, browser: Any) -> None:
-    from .browser import serving, shown, until, violations
+    from stress.workloads.browser import serving, shown, until, violations
 
     with serving(app(notes, token=TOKEN)) as place:
         browser.get(f"{place}/?q=wages&mode=keyword")
@@ -440,6 +440,12 @@ def test_a_browser_signs_in_and_has_the_page_of_its_link(notes: SearchEngine, br
         until(browser, lambda: "Wages were not paid" in browser.find_element("tag name", "main").text)
         assert browser.execute_script("return document.cookie") == ""
         assert [cookie["sameSite"] for cookie in browser.get_cookies()] == ["Strict"]
+        browser.delete_all_cookies()
+        shown(browser, "main input[type=search]")[0].send_keys(" paid")
+        until(browser, partial(shown, browser, "#token"))
+        assert "mode=keyword" in browser.current_url, "the session ended, and the page's state is kept"
+        browser.find_element("id", "token").send_keys(TOKEN + "\n")
+        until(browser, partial(shown, browser, "header.top"))
         browser.find_element("css selector", "form[action=sign-out] button").click()
         until(browser, lambda: shown(browser, "#token"))
         assert browser.get_cookies() == []
@@ -464,7 +470,7 @@ def stored(records: RecordStore) -> list[str]:
 
 
 def test_a_page_on_another_port_reads_and_writes_nothing(file_engine: Engine, browser: Any) -> None:
-    from .browser import serving
+    from stress.workloads.browser import serving
 
     search = SearchEngine(file_engine, HashProvider())
     records = RecordStore(search)

@@ -15,7 +15,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 import kameleon
 from kameleon import RecordStore, SearchEngine
 from kameleon.server import app
-from tests.browser import chromium, serving, shaped, shown, until
+from stress.workloads.browser import chromium, serving, shaped, shown, until
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"

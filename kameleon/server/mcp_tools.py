@@ -16,6 +16,7 @@ from ..errors import InvalidInput, RecordMissing, UnknownEntity, seen
 from ..records import Record
 from ..values import SearchResult, SearchResults
 from . import mcp_models as models
+from .api.records import check_stored
 from .mcp_budget import BYTES_A_TOKEN, LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
 from .mcp_entities import entities_document, names_of
 from .problems import ReadOnly
@@ -188,6 +189,7 @@ def store(call: Call, given: models.StoreArguments) -> Mapping[str, Any]:
     ]
     within = call.within(given.tenant)
     options = {"on_conflict": given.on_conflict, "create": given.create, **within}
+    check_stored(call.serving, given.entity)
     try:
         report = call.serving.records.insert(given.entity, records, **options)
     except UnknownEntity as error:

@@ -41,10 +41,9 @@ async def read_body(request: Request) -> bytes:
 def parse(text: str | bytes, what: str = "the body") -> Any:
     """Raises InvalidInput for what is no JSON, and for numbers and texts that JSON cannot have."""
     try:
-        value = from_json(text, allow_inf_nan=False)
+        return from_json(text, allow_inf_nan=False)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{what} is no JSON: {error}") from None
-    return value
 
 
 def checked(model: type[G], values: Mapping[str, Any]) -> G:
@@ -97,9 +96,7 @@ def parameters(model: type[Given], given: Any) -> dict[str, Any]:
         elif len(values) > 1:
             raise InvalidInput(f"{name[:80]} is given {len(values)} times: give it once")
         else:
-            found[name] = (
-                parse(values[0], name) if STRUCTURE in form else values[0] if TEXT & form else literal(values[0])
-            )
+            found[name] = _read(name, form, values[0])
     return found
 
 

@@ -20,20 +20,15 @@ MAX_COUNTED = 20
 """Bounds the fields of an entity whose values are counted, as the facets of one search are."""
 
 
-def counted(call: Call[Any]) -> dict[str, Any]:
-    """The tenant whose records are counted, those of all where none is named."""
-    return call.within
-
-
 def entities(call: Call[Within]) -> Mapping[str, Any]:
-    found = describe(call.serving.search, **counted(call))
+    found = describe(call.serving.search, **call.within)
     return {"entities": [asdict(one) for one in found]}
 
 
 def entity(call: Call[EntityRequest]) -> Mapping[str, Any]:
     """An entity with the values of its fields that most records have."""
     search, name = call.serving.search, call.given.name
-    found = next((one for one in describe(search, **counted(call)) if one.name == name), None)
+    found = next((one for one in describe(search, **call.within) if one.name == name), None)
     if found is None:
         raise UnknownEntity(f"unknown entity {seen(name)}. See those there are: /api/entities")
     return {**asdict(found), "values": values(call, found)}
@@ -54,7 +49,7 @@ def status(call: Call[Within]) -> Mapping[str, Any]:
     return {
         "version": version("kameleon"),
         "writes": call.serving.writes,
-        "entities": [asdict(one) for one in search.get_status(**counted(call))],
+        "entities": [asdict(one) for one in search.get_status(**call.within)],
         "generations": [generation(call, one) for one in generations],
         **(OF_ONE_TENANT if of_one else of_all_tenants(search, generations)),
     }
@@ -87,7 +82,7 @@ def generation(call: Call[Any], one: Generation) -> Mapping[str, Any]:
 
 
 def failures(call: Call[FailuresRequest]) -> Mapping[str, Any]:
-    found = call.serving.search.failures(**counted(call))
+    found = call.serving.search.failures(**call.within)
     entity = call.given.entity
     return {"failures": [asdict(one) for one in found if entity in (None, one.entity)]}
 
@@ -95,7 +90,7 @@ def failures(call: Call[FailuresRequest]) -> Mapping[str, Any]:
 def doctor(call: Call[Within]) -> Mapping[str, Any]:
     if call.serving.tenant is not None:
         raise InvalidInput("the doctor examines the whole index, and this server is for one tenant: `kameleon doctor`")
-    return {"findings": [asdict(one) for one in examine(call.serving.search, **counted(call))]}
+    return {"findings": [asdict(one) for one in examine(call.serving.search, **call.within)]}
 
 
 ENTITY = "/api/entities/{name}"

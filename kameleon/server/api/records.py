@@ -103,7 +103,7 @@ def is_stored(serving: Serving, name: str) -> bool:
 def check_stored(serving: Serving, name: str) -> None:
     """Raises InvalidInput for a mapped class, whose rows the application writes."""
     if kind_of(serving.search, name) == "class":
-        raise InvalidInput(f"{name} is a mapped class: its rows are written by the application, not by this API")
+        raise InvalidInput(f"{name} is a mapped class: its rows are written by the application, not here")
 
 
 def indexed_document(hit: SearchResult) -> dict[str, Any]:

@@ -32,7 +32,7 @@ export function mount(element, state) {
 
 /** Two buttons that mark a hit; a second press takes the mark off. Null where there is no query to judge it for. */
 export function control(hit, state) {
-  const query = state.values.q.trim();
+  const query = state.values.q.trim().replace(/\s+/g, " "); // as the index keeps it
   if (!query) return null;
   const { judgements } = session(state);
   const judged = { query, entity: hit.entity, id: hit.id, ...(hit.tenant ? { tenant: hit.tenant } : {}) };
