@@ -27,7 +27,7 @@ import kameleon
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.documents import record_document, results_document
 from kameleon.entities import describe
-from kameleon.errors import DatabaseLocked, ProviderUnavailable, StorageError
+from kameleon.errors import DatabaseLocked, DatabaseUnavailable, ProviderUnavailable, StorageError
 from kameleon.search.query import SearchOptions, TenantOption
 from kameleon.server import app
 from kameleon.server.models import PYTHON_ALONE, SearchRequest
@@ -35,7 +35,7 @@ from kameleon.server.problems import of_kameleon
 from kameleon.server.reading import MAX_BODY
 from kameleon.testing import HashProvider
 
-from .conftest import Indexes, Make
+from .conftest import Indexes, Make, end_connection
 
 PLACE = "http://127.0.0.1"
 TOKEN = "correct-horse-battery-staple"  # noqa: S105
@@ -611,12 +611,31 @@ def test_below_a_prefix_the_document_names_it_and_wants_the_token(filled: Search
     assert get(client, "/find/api/search", query="oak", entity="Chair")["total"] == 6
 
 
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_lost_connections_are_replaced_and_the_request_may_be_repeated(
+    filled: SearchEngine, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    search = "/api/search?query=lamp&entity=Lamp"
+    assert client.get(search).status_code == 200
+    filled.engine.dispose()
+    end_connection(filled.engine)
+    lost = client.get(search)
+    assert refused(lost)[:2] == (503, "DatabaseUnavailable")
+    assert lost.headers["retry-after"] == "1"
+    assert "terminating connection" in caplog.text
+    assert "terminating connection" not in lost.text
+    assert client.get(search).status_code == 200
+
+
 def test_an_error_of_the_database_shows_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:
     request: Any = None
     shown = of_kameleon(request, StorageError("connection to server at 10.0.0.1 failed"))
     assert shown.status_code == 500
     assert b"10.0.0.1" not in bytes(shown.body)
     assert "10.0.0.1" in caplog.text
+    away = of_kameleon(request, DatabaseUnavailable("connection to server at 10.0.0.2 failed"))
+    assert (away.status_code, away.headers["retry-after"], b"10.0.0.2" in bytes(away.body)) == (503, "1", False)
+    assert "10.0.0.2" in caplog.text
     busy = of_kameleon(request, DatabaseLocked("locked"))
     assert (busy.status_code, busy.headers["retry-after"]) == (503, "1")
     down = of_kameleon(request, ProviderUnavailable("down", retry_after_s=2.5))

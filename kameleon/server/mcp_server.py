@@ -19,7 +19,7 @@ from .mcp_entities import names_of, summary_of
 from .mcp_models import schema_of
 from .mcp_resources import TEMPLATE, entity_uri, resource
 from .mcp_tools import TOOLS, Call, Tool, check_may_write, read_arguments
-from .problems import status_of
+from .problems import message_of
 from .serving import Serving
 
 try:
@@ -222,7 +222,7 @@ def text_of(text: str) -> types.TextContent:
 
 def explained(error: Exception) -> str:
     """What a client gets of an error: that of the server itself without what it is."""
-    if isinstance(error, KameleonError) and status_of(error) != 500:
-        return f"{type(error).__name__}: {error}"
+    if isinstance(error, KameleonError):
+        return f"{type(error).__name__}: {message_of(error)}"
     log.error("a request failed", exc_info=error)
     return "InternalError: the request failed: the server's log has the error"
