@@ -431,7 +431,7 @@ REFUSED: Mapping[str, tuple[int, str, str]] = {
     "search?mode=fast": (400, "InvalidInput", "mode should be "),
     "search?rerank=x": (400, "InvalidInput", "rerank takes an object of Python"),
     "search?load=true": (400, "InvalidInput", "load takes an object of Python"),
-    "search?nothing=1": (400, "InvalidInput", "unknown name 'nothing'"),
+    "search?nothing=1": (400, "InvalidInput", "unknown name 'nothing'. Known: "),
     "search?query=x&entity=No": (404, "UnknownEntity", "Chair, Lamp, Note, Order"),
     "search?query=x&entity=Lamp&cursor=abc": (400, "InvalidInput", "cursor"),
     "search?entity=Lamp&query=x&boost=[{}]": (400, "InvalidInput", ""),
