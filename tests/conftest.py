@@ -125,7 +125,10 @@ SLOW = {
         "test_every_reader_finds_what_it_may_see",
         "test_readers_beside_two_writers_of_each_record_find_what_they_may_see",
     ],
-    "test_mcp_transports.py": ["test_a_client_is_answered_over_stdio_from_postgresql"],
+    "test_mcp_transports.py": [
+        "test_a_client_is_answered_over_stdio",
+        "test_a_client_is_answered_over_stdio_from_postgresql",
+    ],
     "test_mirror.py": ["test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds"],
     "test_operators.py": ["test_no_string_is_an_error_or_matches_a_column"],
     "test_postgresql.py": [

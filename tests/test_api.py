@@ -432,7 +432,7 @@ REFUSED: Mapping[str, tuple[int, str, str]] = {
     "search?rerank=x": (400, "InvalidInput", "rerank takes an object of Python"),
     "search?load=true": (400, "InvalidInput", "load takes an object of Python"),
     "search?nothing=1": (400, "InvalidInput", "unknown name 'nothing'"),
-    "search?query=x&entity=No": (404, "UnknownEntity", "Chair, Lamp, Poster, Order"),
+    "search?query=x&entity=No": (404, "UnknownEntity", "Chair, Lamp, Order, Poster"),
     "search?query=x&entity=Lamp&cursor=abc": (400, "InvalidInput", "cursor"),
     "search?entity=Lamp&query=x&boost=[{}]": (400, "InvalidInput", ""),
     "similar?entity=Lamp&id=99": (404, "RecordMissing", "99"),
