@@ -100,7 +100,7 @@ def fill(search: SearchEngine) -> None:
     store.insert("Lamp", LAMPS)
     store.create_entity("Order", search=["about"], tenant_field="shop")
     store.insert("Order", ORDERS)
-    search.index_record("Note", "1", "an oak tree beside a lamp")
+    search.index_record("Poster", "1", "an oak tree beside a lamp")
     with search.attach(sessionmaker(search.engine)).begin() as session:
         session.add_all(map(chair, range(6)))
 
@@ -154,7 +154,7 @@ def as_json(document: Any) -> Any:
 SEARCHES: list[dict[str, Any]] = [
     {"query": "red lamp", "all_tenants": True},
     {"query": "red lamp", "entity": "Lamp", "where": {"kind": "desk"}, "limit": 1},
-    {"query": "lamp", "entities": ["Lamp", "Note"], "mode": "keyword", "count": True, "offset": 1},
+    {"query": "lamp", "entities": ["Lamp", "Poster"], "mode": "keyword", "count": True, "offset": 1},
     {"query": "lamp", "entity": "Lamp", "facets": ["kind", {"price": [0, 10, 100]}, {"made": "month"}]},
     {"query": "lamp", "entity": "Lamp", "sort": "-price", "passages": 2},
     {"query": "lamp", "entity": "Lamp", "sort": ["kind", "-price"]},
@@ -162,7 +162,7 @@ SEARCHES: list[dict[str, Any]] = [
     {"query": "lamp", "entity": "Lamp", "pin": ["x/3"], "hide": [["Lamp", "1"]], "rules": False},
     {"query": "lamp", "entity": "Lamp", "limit_by": {"kind": 1}, "diversity": 0.5},
     {"query": "lamp", "entity": "Lamp", "boost": [{"field": "price", "half": 10, "weight": 0.5}]},
-    {"query": "lamp", "entities": ["Lamp", "Note"], "group_by": "entity", "snippet_length": 20},
+    {"query": "lamp", "entities": ["Lamp", "Poster"], "group_by": "entity", "snippet_length": 20},
     {"entity": "Lamp", "ids": ["1", "x/3"]},
     {"query": "oak", "entity": "Chair", "where": {"sold": True, "made": {"$date": "2026-01-01"}}, "facets": ["stars"]},
     {"query": "order", "entity": "Order", "tenant": "a"},
@@ -223,7 +223,7 @@ def test_the_best_of_each_leg_stand_beside_the_fusion(filled: SearchEngine, clie
 
 def test_a_leg_without_a_model_is_empty(make: Make, filled: SearchEngine) -> None:
     search = make()
-    search.index_record("Note", "1", "the red fox")
+    search.index_record("Poster", "1", "the red fox")
     found = get(TestClient(app(search), PLACE), "/api/search", query="fox", legs=True)
     assert [len(found["legs"][mode]) for mode in ("keyword", "vector")] == [1, 0]
 
@@ -241,7 +241,7 @@ def test_similar_and_suggested_are_those_of_the_library(filled: SearchEngine, cl
     assert get(client, "/api/similar", entity="Lamp", id="x/3") == wanted
     assert client.post("/api/similar", json={"entity": "Lamp", "id": "x/3"}).json() == wanted
     assert get(client, "/api/suggest", text="red la", entity="Lamp") == {"suggestions": ["red lamp"]}
-    assert get(client, "/api/suggest", text="la", entity=["Lamp", "Note"], limit=1) == {"suggestions": ["lamp"]}
+    assert get(client, "/api/suggest", text="la", entity=["Lamp", "Poster"], limit=1) == {"suggestions": ["lamp"]}
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_entities_have_fields_counts_and_values(filled: SearchEngine, client: Te
     assert kinds == {
         "Chair": ("class", 6, False),
         "Lamp": ("records", 3, False),
-        "Note": ("indexed", 1, False),
+        "Poster": ("indexed", 1, False),
         "Order": ("records", 4, True),
     }
     fields = {field["name"]: field for field in found["Chair"]["fields"]}
@@ -295,8 +295,8 @@ def test_the_status_is_that_of_the_index(filled: SearchEngine, client: TestClien
 
 def test_refused_texts_are_listed(make: Make) -> None:
     search = make(HashProvider())
-    search.index_records_batch([("Note", "1", "fine")])
-    assert get(TestClient(app(search), PLACE), "/api/failures", entity="Note") == {"failures": []}
+    search.index_records_batch([("Poster", "1", "fine")])
+    assert get(TestClient(app(search), PLACE), "/api/failures", entity="Poster") == {"failures": []}
 
 
 def test_a_record_is_stored_changed_read_and_deleted(writing: TestClient) -> None:
@@ -351,8 +351,8 @@ def test_of_a_class_records_are_what_the_index_has(client: TestClient) -> None:
     assert [record["content"] for record in page["records"]] == ["oak chair 0", "oak chair 2"]
     following = get(client, "/api/records", entity="Chair", where={"sold": True}, cursor=page["cursor"])
     assert [record["id"] for record in following["records"]] == ["4"]
-    assert get(client, "/api/records/Note/1")["content"] == "an oak tree beside a lamp"
-    assert refused(client.get("/api/records/Note/2"))[:2] == (404, "RecordMissing")
+    assert get(client, "/api/records/Poster/1")["content"] == "an oak tree beside a lamp"
+    assert refused(client.get("/api/records/Poster/2"))[:2] == (404, "RecordMissing")
 
 
 def test_the_rows_of_a_class_are_the_applications_to_write(filled: SearchEngine) -> None:
@@ -432,7 +432,7 @@ REFUSED: Mapping[str, tuple[int, str, str]] = {
     "search?rerank=x": (400, "InvalidInput", "rerank takes an object of Python"),
     "search?load=true": (400, "InvalidInput", "load takes an object of Python"),
     "search?nothing=1": (400, "InvalidInput", "unknown name 'nothing'. Known: "),
-    "search?query=x&entity=No": (404, "UnknownEntity", "Chair, Lamp, Note, Order"),
+    "search?query=x&entity=No": (404, "UnknownEntity", "Chair, Lamp, Order, Poster"),
     "search?query=x&entity=Lamp&cursor=abc": (400, "InvalidInput", "cursor"),
     "search?entity=Lamp&query=x&boost=[{}]": (400, "InvalidInput", ""),
     "similar?entity=Lamp&id=99": (404, "RecordMissing", "99"),
@@ -506,7 +506,7 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 HOSTILE = st.fixed_dictionaries(
-    {"entity": st.sampled_from(["Lamp", "Chair", "Note", ["Lamp", "Chair"], ["Order"]])},
+    {"entity": st.sampled_from(["Lamp", "Chair", "Poster", ["Lamp", "Chair"], ["Order"]])},
     optional={
         "query": st.text(max_size=20) | st.sampled_from(["lamp", "oak -red", '"oak chair"', "name:oak", "la*"]),
         "where": st.dictionaries(NAMES | OPERATORS, VALUES, max_size=3),
