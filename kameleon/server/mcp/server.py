@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from ...engine import SearchEngine
 from ...errors import InvalidInput, KameleonError, MissingExtra, RecordMissing
-from ..problems import ReadOnly, status_of
+from ..problems import ReadOnly, message_of
 from ..reading import checked
 from ..serving import Serving
 from .budget import as_text
@@ -223,7 +223,7 @@ def text_of(text: str) -> types.TextContent:
 
 def explained(error: Exception) -> str:
     """What a client gets of an error: that of the server itself without what it is."""
-    if isinstance(error, KameleonError) and status_of(error) != 500:
-        return f"{type(error).__name__}: {error}"
+    if isinstance(error, KameleonError):
+        return f"{type(error).__name__}: {message_of(error)}"
     log.error("a request failed", exc_info=error)
     return "InternalError: the request failed: the server's log has the error"
