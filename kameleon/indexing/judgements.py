@@ -149,7 +149,7 @@ def _check_number(index: "Index", connection: Connection, tenant: str) -> None:
     if count > MAX_JUDGEMENTS:
         raise InvalidInput(
             f"judgements are {MAX_JUDGEMENTS:,} at most for a tenant, and {MAX_JUDGEMENTS:,} without one: this makes "
-            f"{count:,}. Evaluate more from files: `kameleon eval --queries … --qrels …`"
+            f"{count:,}. Evaluate more from files: --queries and --qrels of `kameleon eval`"
         )
 
 

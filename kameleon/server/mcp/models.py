@@ -231,7 +231,7 @@ class DeleteResult(TypedDict):
 
 @cache
 def schema_of(kind: Any, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The JSON Schema of arguments or of a result, without titles and defaults of null, which are of no use to a model."""
+    """The JSON Schema of arguments or of a result, without titles and defaults of null, which models do not need."""
     schema: dict[str, Any] = shortened(TypeAdapter(kind).json_schema())
     schema["properties"] = {name: one for name, one in schema["properties"].items() if name not in without}
     return schema
