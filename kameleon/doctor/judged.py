@@ -21,6 +21,6 @@ def unknown(scan: Scan) -> Iterator[Finding]:
     tally.add(ref for ref in refs if ref not in there)
     message = "judged records that are not in the index, which `kameleon eval` counts as not found"
     for finding in tally.findings(
-        "unknown-judged", message, "`kameleon judgements remove` where they are gone for good"
+        "unknown-judged", message, "`kameleon judgements remove QUERY` where they are gone for good"
     ):
         yield replace(finding, severity="note")

@@ -76,7 +76,7 @@ def _find_kept(search: "SearchEngine", judgements: Sequence[Judgement], tenants:
         judged = f"of {len(gains)} judged queries none has a relevant record that is in the index"
         raise InvalidInput(
             f"{judged if gains else 'no query is judged'}. Judge hits as relevant: on the page of `kameleon serve "
-            "--write`, by `kameleon judgements`, or search.judgements.set(query, [hit])"
+            "--write`, by `kameleon judgements set QUERY --relevant ENTITY/ID`, or search.judgements.set(query, [hit])"
         )
     return Judged(found, {query: query for query in found}, len(gains) - len(found), len(refs), len(refs) - len(there))
 
