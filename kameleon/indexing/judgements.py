@@ -109,6 +109,15 @@ def read_judgements(
     ]
 
 
+def indexed(index: "Index", refs: Sequence[Ref], tenants: Tenants) -> set[Ref]:
+    """Those of the judged records that are in the index."""
+    found = set[Ref]()
+    for part in parts(refs, IDS_A_STATEMENT):
+        with index.reading(tenants=tenants) as connection:
+            found.update(index.store.contents.states(connection, part, None))
+    return found
+
+
 def write_judgements(
     index: "Index", connection: Connection, tenant: str, judgements: Iterable[Judgement]
 ) -> list[Judgement]:

@@ -3,7 +3,7 @@
 import { h, share } from "./dom.js";
 
 const NAMES = { keyword: "Keywords", vector: "Vectors", rerank: "Reranker" };
-const CLOSE = 0.005;
+const CLOSE = 0.005; // the difference of scores that are shown as equal
 
 const isLeg = (part) => part.leg in NAMES;
 

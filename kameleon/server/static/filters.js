@@ -6,16 +6,17 @@ import { get } from "./http.js";
 import { countRequest, entitiesFor, within } from "./requests.js";
 import { shown } from "./texts.js";
 
-const FEW_NUMBERS = 8;
-const SHOWN_VALUES = 7;
-const MOST_FIELDS = 20;
-const OPEN_AT_FIRST = 4;
-const LONGEST_VALUE = 60;
+// All chosen, not measured.
+const FEW_NUMBERS = 8; // different numbers that are offered one by one; of more, a range
+const SHOWN_VALUES = 7; // values of a field before "more"
+const MOST_FIELDS = 20; // fields, as the facets of one search
+const OPEN_AT_FIRST = 4; // fields that are open
+const LONGEST_VALUE = 60; // characters of a value
 const MONTHS = 24;
-const IDLE = 250;
-const MOST_ENTITIES = 5;
-const SAMPLED = 50;
-const LONGEST_SAMPLED = 40;
+const IDLE = 250; // milliseconds after an answer before values are counted
+const MOST_ENTITIES = 5; // entities that are searched together and filtered by their fields
+const SAMPLED = 50; // records that are read for fields of short texts
+const LONGEST_SAMPLED = 40; // characters of a short text
 const DATE = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$/;
 
 /** How a field is filtered: "values", "range", "dates", or null where its values are too many to choose from. */

@@ -12,7 +12,7 @@ import { pageRequest, within } from "./requests.js";
 import { shareButton } from "./sharing.js";
 import { sortPicker } from "./sorting.js";
 
-const SLOW = 300;
+const SLOW = 300; // milliseconds before a search is shown as running; chosen, not measured
 const SEARCHED_BY = ["q", "entity", "mode", "fusion", "weight", "where", "sort", "min_score", "limit", "diversity", "passages", "group_by", "synonyms", "rules", "tenant", "all_tenants", "like", "legs"];
 
 export function mount(element, state) {

@@ -2,9 +2,10 @@
 
 import { h } from "./dom.js";
 
+// All chosen, not measured; in characters but for the last.
 const LONGEST_TITLE = 160;
 const LONGEST_FACT = 48;
-const LONGEST_MARKED = 20_000;
+const LONGEST_MARKED = 20_000; // of a text whose lines are compared with fields
 const MOST_FACTS = 6;
 const BEYOND_BMP = /[\u{10000}-\u{10FFFF}]/u;
 
