@@ -127,9 +127,14 @@ class Measured:
             raise
         finally:
             method = scope["method"] if scope["method"] in METHODS else "_OTHER"
-            route = getattr(scope.get("route"), "path", "")
             histogram = PROCESS.figures.histograms[REQUEST.name]
-            histogram.labels(method, route, status[0]).observe(time.perf_counter() - started)
+            histogram.labels(method, route_of(scope), status[0]).observe(time.perf_counter() - started)
+
+
+def route_of(scope: Scope) -> str:
+    """The path of the route that answered, "" where none did. Starlette 1.6 and earlier note its endpoint alone."""
+    endpoint, routes = scope.get("endpoint"), scope["app"].routes
+    return next((one.path for one in routes if getattr(one, "endpoint", getattr(one, "app", None)) == endpoint), "")
 
 
 def noting(status: list[str], send: Send) -> Callable[[Message], Any]:
