@@ -87,14 +87,17 @@ function python(values, embedded = null) {
   ].join("\n");
 }
 
+/** Quotes a word. Control characters, by which pasted text could act on a terminal, are escaped as bash and zsh do. */
 function shell(text) {
+  if (/[\u0000-\u001f\u007f-\u009f]/.test(text)) {
+    return `$'${text.replace(/[\\']/g, "\\$&").replace(/[\u0000-\u001f\u007f-\u009f]/g, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`)}'`;
+  }
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function commandLine(values) {
   const given = options(values);
   const parts = ["kameleon", values.like ? "similar" : "search"];
-  if (values.like) parts.push(...values.like.map(shell));
   for (const entity of given.entity ?? []) parts.push("--entity", shell(entity));
   if (given.where) parts.push("--where", shell(JSON.stringify(given.where)));
   for (const [name, flag] of Object.entries(FLAGS)) {
@@ -103,7 +106,9 @@ function commandLine(values) {
   if (given.all_tenants) parts.push("--all-tenants");
   if (!values.like && given.synonyms === false) parts.push("--no-synonyms");
   if (!values.like && given.rules === false) parts.push("--no-rules");
-  if (!values.like && values.q.trim()) parts.push(...(values.q.startsWith("-") ? ["--"] : []), shell(values.q));
+  const words = values.like ?? (values.q.trim() ? [values.q] : []);
+  if (words.some((word) => word.startsWith("-"))) parts.push("--");
+  parts.push(...words.map(shell));
   return parts.join(" ");
 }
 
