@@ -364,6 +364,14 @@ def schema_on(server: URL) -> Iterator[str]:
         connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
 
 
+def end_connection(engine: Engine) -> None:
+    """End the connection that its pool gives next, as a restart of the server does."""
+    with engine.connect() as connection:
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+    with administering(engine.url.difference_update_query(["options"])).begin() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+
+
 @cache
 def administering(server: URL) -> Engine:
     """The engine that creates and drops schemas: one connection for all tests of a process."""

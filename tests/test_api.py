@@ -16,7 +16,8 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import JSON
+from sqlalchemy import JSON, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -27,7 +28,7 @@ import kameleon
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.documents import record_document, results_document
 from kameleon.entities import describe
-from kameleon.errors import DatabaseLocked, ProviderUnavailable, StorageError
+from kameleon.errors import DatabaseLocked, DatabaseUnavailable, ProviderUnavailable, StorageError
 from kameleon.search.query import SearchOptions, TenantOption
 from kameleon.server import app
 from kameleon.server.models import PYTHON_ALONE, SearchRequest
@@ -35,7 +36,7 @@ from kameleon.server.problems import of_kameleon
 from kameleon.server.reading import MAX_BODY
 from kameleon.testing import HashProvider
 
-from .conftest import Indexes, Make
+from .conftest import Indexes, Make, end_connection
 
 PLACE = "http://127.0.0.1"
 TOKEN = "correct-horse-battery-staple"  # noqa: S105
@@ -373,6 +374,44 @@ def test_without_write_nothing_is_written(client: TestClient) -> None:
     assert get(client, "/api/records/Lamp/1")["data"]["name"] == "red desk lamp"
 
 
+READS = [
+    "/",
+    "/metrics",
+    "/api/search?query=lamq&entity=Lamp&legs=true&explain=true&facets=%5B%22kind%22%5D",
+    "/api/similar?entity=Lamp&id=1",
+    "/api/suggest?text=la&entity=Lamp",
+    "/api/records?entity=Lamp",
+    "/api/records/Lamp/1",
+    "/api/entities",
+    "/api/entities/Lamp",
+    "/api/status",
+    "/api/failures",
+    "/api/doctor",
+    "/api/judgements",
+    "/api/judgements/qrels",
+]
+
+
+def test_on_a_connection_that_cannot_write_all_that_reads_is_answered(filled: SearchEngine, backend: str) -> None:
+    engine = create_engine(filled.engine.url)
+    setting = "PRAGMA query_only = ON" if backend == "sqlite" else "SET default_transaction_read_only = on"
+
+    @event.listens_for(engine, "connect")
+    def forbid(connection: Any, _record: Any) -> None:
+        connection.cursor().execute(setting)
+        connection.commit()
+
+    with engine.begin() as connection, pytest.raises(DBAPIError):
+        connection.execute(text("DELETE FROM kdb_meta"))
+    client = TestClient(app(SearchEngine(engine, HashProvider(), create_tables=False)), PLACE)
+    answers = {path: client.get(path).status_code for path in READS}
+    assert answers == dict.fromkeys(READS, 200)
+    judged = {"query": "lamp", "entity": "Lamp", "id": "1", "gain": 1}
+    measured = client.post("/api/evaluate", json={"judgements": [judged], "entity": "Lamp"})
+    assert measured.status_code == 200, measured.text
+    engine.dispose()
+
+
 def test_a_server_for_one_tenant_has_that_alone(filled: SearchEngine) -> None:
     client = TestClient(app(filled, tenant="a", write=True), PLACE)
     assert {hit["tenant"] for hit in get(client, "/api/search", query="order")["hits"]} == {"a"}
@@ -431,7 +470,7 @@ REFUSED: Mapping[str, tuple[int, str, str]] = {
     "search?mode=fast": (400, "InvalidInput", "mode should be "),
     "search?rerank=x": (400, "InvalidInput", "rerank takes an object of Python"),
     "search?load=true": (400, "InvalidInput", "load takes an object of Python"),
-    "search?nothing=1": (400, "InvalidInput", "unknown name 'nothing'"),
+    "search?nothing=1": (400, "InvalidInput", "unknown name 'nothing'. Known: "),
     "search?query=x&entity=No": (404, "UnknownEntity", "Chair, Lamp, Order, Poster"),
     "search?query=x&entity=Lamp&cursor=abc": (400, "InvalidInput", "cursor"),
     "search?entity=Lamp&query=x&boost=[{}]": (400, "InvalidInput", ""),
@@ -590,7 +629,9 @@ def test_the_document_has_every_operation_and_its_parameters(client: TestClient)
     document = get(client, "/api/openapi.json")
     assert document["openapi"] == "3.1.0"
     search = document["paths"]["/api/search"]
-    body = document["components"]["schemas"]["SearchRequest"]["properties"]
+    schemas = document["components"]["schemas"]
+    assert [name for name in schemas if not name.isalpha()] == [], "two models have one name"
+    body = schemas["SearchRequest"]["properties"]
     names = {parameter["name"] for parameter in search["get"]["parameters"]}
     assert names == body.keys()
     assert {"where", "limit", "cursor", "legs", "passages"} <= names
@@ -611,12 +652,31 @@ def test_below_a_prefix_the_document_names_it_and_wants_the_token(filled: Search
     assert get(client, "/find/api/search", query="oak", entity="Chair")["total"] == 6
 
 
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_lost_connections_are_replaced_and_the_request_may_be_repeated(
+    filled: SearchEngine, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    search = "/api/search?query=lamp&entity=Lamp"
+    assert client.get(search).status_code == 200
+    filled.engine.dispose()
+    end_connection(filled.engine)
+    lost = client.get(search)
+    assert refused(lost)[:2] == (503, "DatabaseUnavailable")
+    assert lost.headers["retry-after"] == "1"
+    assert "terminating connection" in caplog.text
+    assert "terminating connection" not in lost.text
+    assert client.get(search).status_code == 200
+
+
 def test_an_error_of_the_database_shows_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:
     request: Any = None
     shown = of_kameleon(request, StorageError("connection to server at 10.0.0.1 failed"))
     assert shown.status_code == 500
     assert b"10.0.0.1" not in bytes(shown.body)
     assert "10.0.0.1" in caplog.text
+    away = of_kameleon(request, DatabaseUnavailable("connection to server at 10.0.0.2 failed"))
+    assert (away.status_code, away.headers["retry-after"], b"10.0.0.2" in bytes(away.body)) == (503, "1", False)
+    assert "10.0.0.2" in caplog.text
     busy = of_kameleon(request, DatabaseLocked("locked"))
     assert (busy.status_code, busy.headers["retry-after"]) == (503, "1")
     down = of_kameleon(request, ProviderUnavailable("down", retry_after_s=2.5))

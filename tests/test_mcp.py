@@ -13,8 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from kameleon import RecordStore, SearchEngine, SearchResult, Snippet, searchable
 from kameleon.excerpts import Passage
-from kameleon.server.mcp_budget import fitted, part_of, tokens, uri_of
-from kameleon.server.mcp_entities import entities_document
+from kameleon.server.mcp.budget import fitted, part_of, tokens, uri_of
+from kameleon.server.mcp.entities import entities_document
 from kameleon.server.serving import Serving
 
 from .agents import call, converse
@@ -388,7 +388,8 @@ def test_lies_are_errors_that_name_what_is_wrong_and_change_nothing(index: Searc
     texts = [result.content[0].text for result in results]
     assert [(lie, text) for lie, result, text in zip(LIES, results, texts, strict=True) if not result.is_error] == []
     assert [text for text in texts if text.startswith("InternalError") or len(text) > 2100] == []
-    assert "search has no argument 'rerank'. It has: query, entity, limit, where" in texts[9]
+    assert "rerank takes an object of Python, which JSON cannot have" in texts[9]
+    assert "unknown name 'where'. Known: entity, ids, tenant" in texts[-3]
     assert index.get_status() == before
 
 
