@@ -284,6 +284,15 @@ def test_a_proxy_gives_the_tenant_in_a_header(memos: SearchEngine) -> None:
         assert "one header X-Tenant" in refused.json()["detail"]
 
 
+def test_a_header_holds_a_tenant_in_utf_8() -> None:
+    def tenant(value: bytes) -> object:
+        return tenant_of_header("X-Tenant")(Request({"type": "http", "headers": [(b"x-tenant", value)]}))
+
+    assert tenant("müller 北".encode()) == "müller 北"
+    with pytest.raises(InvalidInput, match="header X-Tenant is text in UTF-8"):
+        tenant(b"m\xfcller")
+
+
 OTHER = "globex-only"
 READS = {
     "/": "/",
