@@ -1,17 +1,16 @@
 // The same search as Python, curl and a command line, to copy.
 
 import { copyText, fill, h } from "./dom.js";
-import { options, request } from "./asking.js";
 import { get, urlOf } from "./http.js";
+import { dialog } from "./parts.js";
+import { options, request } from "./requests.js";
 
 const FLAGS = { fusion: "--fusion", weight: "--weight", mode: "--mode", min_score: "--min-score", diversity: "--diversity", sort: "--sort", limit: "--limit", passages: "--passages", group_by: "--group-by", tenant: "--tenant" };
 const SIMILAR_LACKS = ["fusion", "weight", "sort", "diversity", "group_by", "synonyms", "rules"];
 
 export function shareButton(state) {
-  const body = h("div", { class: "share-body" });
-  const dialog = h("dialog", { class: "dialog dialog-wide", "aria-labelledby": "share-title" }, h("h2", { id: "share-title" }, "This search, to copy"), body, h("form", { method: "dialog" }, h("button", { class: "button" }, "Close")));
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  document.body.append(dialog);
+  const body = h("div");
+  const element = dialog("share-title", "This search, to copy", "dialog dialog-wide", body);
   const write = (embedded) => {
     const texts = [["Python", python(state.values, embedded)], ["Command line", commandLine(state.values)], ["curl", curl(state.values)], ["Link to this page", new URL(state.url(), location.href).href]];
     fill(body, texts.map(([name, text]) => block(name, text)));
@@ -19,7 +18,7 @@ export function shareButton(state) {
   let known = null;
   const open = async () => {
     write(known);
-    dialog.showModal();
+    element.showModal();
     known ??= await generation();
     write(known);
   };
@@ -46,7 +45,7 @@ function block(name, text) {
 }
 
 /** A value as Python writes it; {"$date": …} as a date. */
-export function literal(value) {
+function literal(value) {
   if (value === null) return "None";
   if (value === true) return "True";
   if (value === false) return "False";
@@ -66,7 +65,7 @@ function moment(text) {
   return text.length === 10 ? `date.fromisoformat(${quoted(text)})` : `datetime.fromisoformat(${quoted(text)})`;
 }
 
-export function python(values, embedded = null) {
+function python(values, embedded = null) {
   const { entity, all_tenants, ...rest } = options(values);
   const many = entity && (entity.length > 1 || values.like);
   const named = entity ? { [values.like ? "entities" : "entity"]: many ? entity : entity[0] } : {};
@@ -96,7 +95,7 @@ function shell(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-export function commandLine(values) {
+function commandLine(values) {
   const given = options(values);
   const parts = ["kameleon", values.like ? "similar" : "search"];
   for (const entity of given.entity ?? []) parts.push("--entity", shell(entity));
@@ -113,7 +112,7 @@ export function commandLine(values) {
   return parts.join(" ");
 }
 
-export function curl(values) {
+function curl(values) {
   const { path, params } = request(values);
   return `curl ${shell(urlOf(path, params).href)}`;
 }
