@@ -113,8 +113,15 @@ def given_token(token: str | None, file: str | None) -> str | None:
     if token is not None and file is not None:
         raise click.UsageError("--token and --token-file exclude each other")
     if file is not None:
-        return Path(file).read_text("utf-8").strip()
+        return read_token(file)
     return token if token is not None else os.environ.get("KAMELEON_TOKEN") or None
+
+
+def read_token(file: str) -> str:
+    try:
+        return Path(file).read_text("ascii").strip()
+    except UnicodeDecodeError:
+        raise click.UsageError(f"--token-file {file!r:.80} is not ASCII text: a token is a line of it") from None
 
 
 @click.command()

@@ -4,6 +4,7 @@ tenants, and refuses what it cannot take with a problem. On both databases."""
 import asyncio
 import gzip
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -323,6 +324,15 @@ def test_records_are_inserted_and_replaced(writing: TestClient) -> None:
     assert refused(taken)[:2] == (409, "RecordExists")
     made = writing.post("/api/records", json={"entity": "Shoe", "records": [{"name": "a shoe"}]}).json()
     assert made["created_entity"] == "Shoe"
+
+
+@pytest.mark.parametrize("path", ["/api/search", "/api/records"])
+def test_a_cursor_of_anything_is_refused(client: TestClient, path: str) -> None:
+    own = get(client, path, entity="Lamp", limit=1)["cursor"]
+    for made in (b"", b"[]", b"{}", b'["a", null]', b"[" * 3_000, b"[" + b"9" * 5_000 + b', ""]', b"[NaN, 1]"):
+        cursor = urlsafe_b64encode(made).decode() or "="
+        assert refused(client.get(path, params={"entity": "Lamp", "cursor": cursor}))[:2] == (400, "InvalidInput")
+    assert client.get(path, params={"entity": "Lamp", "limit": 1, "cursor": own}).status_code == 200
 
 
 def test_records_are_listed_in_pages(filled: SearchEngine, client: TestClient) -> None:

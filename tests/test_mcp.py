@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp import Client, MCPError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from starlette.testclient import TestClient
 
 from kameleon import RecordStore, SearchEngine, SearchResult, Snippet, searchable
 from kameleon.excerpts import Passage
+from kameleon.server import app
 from kameleon.server.mcp.budget import fitted, part_of, tokens, uri_of
 from kameleon.server.mcp.entities import entities_document
 from kameleon.server.serving import Serving
@@ -337,6 +339,44 @@ def test_records_are_stored_and_deleted(search: SearchEngine) -> None:
     own = {"entity": "Memo", "records": [note], "create": True}
     call(search, "store", own, write=True, tenant="acme")
     assert [one.tenant for one in RecordStore(search).list("Memo", tenant="acme")] == ["acme"]
+
+
+# columns that hold secrets
+
+
+COLUMN = "password_hash"
+TAKING: list[dict[str, Any]] = [
+    {"facets": [COLUMN]},
+    {"facets": [{COLUMN: "day"}]},
+    {"sort": f"-{COLUMN}"},
+    {"limit_by": {COLUMN: 1}},
+    {"boost": [{"field": COLUMN, "half": 1, "weight": 0.5}]},
+    {"where": {COLUMN: "h"}},
+    {"where": {"$or": [{"color": "red"}, {"$not": {COLUMN: {"$gt": "g"}}}]}},
+]
+
+
+def test_no_option_shows_a_column_that_is_named_as_a_secret(index: SearchEngine) -> None:
+    client = TestClient(app(index), "http://127.0.0.1")
+    for options in TAKING:
+        for named in ({"entity": "Lamp"}, {"entity": ["Lamp", "Page"]}, {}):
+            refused = client.post("/api/search", json={"query": "lamp", "tenant": "acme", **named, **options})
+            assert (refused.status_code, refused.json()["title"]) == (400, "InvalidFilter"), refused.text
+            assert "is named as a secret" in refused.json()["detail"]
+        alike = client.post("/api/similar", json={"entity": "Lamp", "id": "1", **options})
+        assert "is named as a secret" in alike.json()["detail"]
+    listed = client.get("/api/records", params={"entity": "Lamp", "where": '{"password_hash": "h"}'})
+    assert "is named as a secret" in listed.json()["detail"]
+    for tool, named in (("search", {"query": "lamp", "entity": "Lamp"}), ("similar", {"entity": "Lamp", "id": "1"})):
+        assert "is named as a secret" in call(index, tool, {**named, "where": {COLUMN: "h"}})
+        assert call(index, tool, {**named, "where": {"color": "red"}})["hits"]
+
+
+def test_a_stored_field_is_filtered_by_whatever_its_name(search: SearchEngine) -> None:
+    RecordStore(search).insert("Prompt", [{"id": "1", "text": "a lamp", "token_count": 3}])
+    wanted = {"query": "lamp", "entity": "Prompt", "where": {"token_count": 3}, "facets": ["token_count"]}
+    found = TestClient(app(search), "http://127.0.0.1").post("/api/search", json=wanted).json()
+    assert found["facets"] == {"token_count": [{"value": 3, "count": 1}]}
 
 
 # a client that lies

@@ -284,6 +284,15 @@ def test_a_proxy_gives_the_tenant_in_a_header(memos: SearchEngine) -> None:
         assert "one header X-Tenant" in refused.json()["detail"]
 
 
+def test_a_header_holds_a_tenant_in_utf_8() -> None:
+    def tenant(value: bytes) -> object:
+        return tenant_of_header("X-Tenant")(Request({"type": "http", "headers": [(b"x-tenant", value)]}))
+
+    assert tenant("müller 北".encode()) == "müller 北"
+    with pytest.raises(InvalidInput, match="header X-Tenant is text in UTF-8"):
+        tenant(b"m\xfcller")
+
+
 OTHER = "globex-only"
 READS = {
     "/": "/",
@@ -588,6 +597,8 @@ def test_what_cannot_be_served_is_one_line_with_the_next_step(run: Run, tmp_path
     run("data", "insert", "Note", '{"id": "1", "text": "Wages"}')
     (tmp_path / "token").write_text("short\n")
     assert "16 printable ASCII characters or more" in run("serve", "--token-file", "token", status=1).stderr
+    (tmp_path / "binary").write_bytes(b"\x9a" * 40)
+    assert "'binary' is not ASCII text" in run("serve", "--token-file", "binary", status=2).stderr
     assert "No such file" in run("serve", "--token-file", "absent", status=1).stderr
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -43,7 +43,7 @@ def read_place(text: object, query: bytes) -> Place:
         data = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
         entity, id_, tenant, *values = json.loads(data[head:])
         place = Place(Ref(entity, id_, tenant), tuple(map(untagged, values)))
-    except (ValueError, binascii.Error, TypeError, KeyError, ArithmeticError):
+    except (ValueError, binascii.Error, TypeError, KeyError, ArithmeticError, RecursionError):
         data, place = b"", None
     if place is None or not all(isinstance(part, str) for part in place.ref):
         raise InvalidInput(f"this is no cursor of an empty query: {text!r:.40}. Take `cursor` of the page before")

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from ..content import check_tenant
 from ..engine import SearchEngine
 from ..entities import kind_of, named
-from ..errors import InvalidInput
+from ..errors import InvalidInput, seen
 from ..evaluation import AnswerCache
 from ..records import RecordStore
 from ..values import ALL_TENANTS
@@ -30,7 +30,10 @@ def tenant_of_header(name: str) -> TenantOf:
                 f"a request has its tenant in one header {name}, not in {len(values)}: the proxy in front of this "
                 "server replaces what clients send"
             )
-        return values[0]
+        try:
+            return values[0].encode("latin-1").decode("utf-8")
+        except UnicodeDecodeError:
+            raise InvalidInput(f"the tenant in the header {name} is text in UTF-8, not {seen(values[0])}") from None
 
     return tenant
 

@@ -14,6 +14,7 @@ from ...errors import InvalidInput, RecordMissing, UnknownEntity, seen
 from ...records import Record
 from ...values import SearchResult
 from ..answers import DeleteAnswer, InsertAnswer, RecordAnswer, RecordsAnswer
+from ..columns import check_columns
 from ..models import Fields, InsertRequest, ListRequest, RecordRequest
 from ..operations import Call, Operation
 from ..replies import Reply
@@ -38,6 +39,7 @@ def listed_by_search(call: Call[ListRequest]) -> Mapping[str, Any]:
     given, search = call.given, call.serving.search
     entities = named(search, [given.entity])
     options = {"where": given.where, "limit": given.limit, "cursor": given.cursor, **call.within}
+    check_columns(options, *entities)
     found = search.search("", entities=entities, **options)
     return {"records": [indexed_document(hit) for hit in found], "cursor": found.cursor}
 

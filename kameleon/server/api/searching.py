@@ -9,6 +9,7 @@ from ...entities import named
 from ...errors import ProviderError
 from ...values import SearchResult, SearchResults
 from ..answers import SearchAnswer, Suggestions
+from ..columns import check_columns
 from ..models import GivenHit, Searching, SearchRequest, SimilarRequest, SuggestRequest, Within
 from ..operations import Call, Operation
 from ..replies import Reply
@@ -23,6 +24,7 @@ OF_LEGS = ("limit", "where", "ids", "min_score", "hide", "synonyms", "highlight"
 def search(call: Call[SearchRequest]) -> Reply:
     given, began = call.given, time.perf_counter()
     options = options_of(given) | searched(call.serving, given.entity, given.entities) | call.within
+    check_columns(options)
     results = call.serving.search.search(given.query, **options)
     document = results_document(results, explain=given.explain)
     if given.legs:
@@ -34,6 +36,7 @@ def similar(call: Call[SimilarRequest]) -> Reply:
     given, began = call.given, time.perf_counter()
     (entity,) = named(call.serving.search, [given.entity])
     options = options_of(given) | searched(call.serving, None, given.entities) | call.within
+    check_columns(options, entity)
     results = call.serving.search.similar(entity, given.id, **options)
     return Reply(results_document(results, explain=given.explain), timings=timings(results, began))
 

@@ -15,6 +15,7 @@ from ...entities import named
 from ...errors import InvalidInput, RecordMissing, UnknownEntity
 from ...records import Record
 from ...values import SearchResult, SearchResults
+from ..columns import check_columns
 from ..serving import Serving
 from . import models
 from .budget import BYTES_A_TOKEN, LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
@@ -73,12 +74,14 @@ class Tool:
 def search(call: Call, given: models.SearchArguments) -> Mapping[str, Any]:
     options = {"where": given.where, "mode": given.mode, "cursor": given.cursor}
     options |= call.among(given.entity) | call.within(given.tenant)
+    check_columns(options)
     return hits(call, given.limit, lambda **more: call.search.search(given.query, **options, **more))
 
 
 def similar(call: Call, given: models.SimilarArguments) -> Mapping[str, Any]:
     options = {"where": given.where, "cursor": given.cursor, **call.within(given.tenant)}
     (entity,) = named(call.search, [given.entity])
+    check_columns(options, entity)
     return hits(call, given.limit, lambda **more: call.search.similar(entity, given.id, **options, **more))
 
 

@@ -9,7 +9,7 @@ export function sortPicker(state) {
   const element = h("select", { class: "select", "aria-label": "Order", onchange: (event) => state.set({ sort: event.target.value, entity: entitiesFor(state) }, { push: true }) });
   const draw = () => {
     const chosen = searchedEntities(state);
-    const fields = chosen.length ? chosen[0].fields.filter(({ name, type, text }) => !text && SORTABLE.includes(type) && chosen.every((one) => one.fields.some((field) => field.name === name))) : [];
+    const fields = chosen.length ? chosen[0].fields.filter(({ name, type, text, filterable }) => !text && filterable && SORTABLE.includes(type) && chosen.every((one) => one.fields.some((field) => field.name === name))) : [];
     const { sort } = state.values;
     const isRanked = state.values.q.trim() || state.values.like;
     const known = [["", isRanked ? "Relevance" : "Entity and id"], ...fields.flatMap(({ name }) => [[name, `${name}, ascending`], [`-${name}`, `${name}, descending`]])];
