@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shlex
+from asyncio import to_thread
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -19,12 +21,13 @@ from selenium.webdriver.remote.webelement import WebElement
 from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 import kameleon
 from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.server import app, page
 from kameleon.server.running import Prefixed
-from stress.workloads.browser import reported, serving, shown, until
+from stress.workloads.browser import reported, serving, shaped, shown, until
 
 from .conftest import Indexes
 
@@ -203,6 +206,42 @@ def test_a_range_and_a_filter_as_json_are_one_filter(browser: WebDriver, place: 
     assert becomes(browser, ["L/4", "L-5", "L-2"])
     area.send_keys("}", Keys.TAB)
     assert "No filter" in until(browser, lambda: browser.find_element(By.CSS_SELECTOR, ".fault").text)
+
+
+def test_fields_are_said_to_be_missing_only_once_they_are_known(browser: WebDriver, lamps: SearchEngine) -> None:
+    known, application = Event(), app(lamps)
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/api/entities/Lamp":
+            await to_thread(known.wait)
+        await application(scope, receive, send)
+
+    groups = (By.CSS_SELECTOR, ".groups")
+    with serving(late) as address:
+        try:
+            opened(browser, f"{address}/", entity="Lamp")
+            until(browser, lambda: "Counting" in browser.find_element(*groups).text)
+            browser.find_element(By.ID, "query").send_keys("oak")
+            until(browser, lambda: "q=oak" in browser.current_url and is_idle(browser))
+            assert "Counting" in browser.find_element(*groups).text
+        finally:
+            known.set()
+        until(browser, lambda: "state" in browser.find_element(*groups).text)
+
+
+def test_filters_of_a_phone_are_shown_from_their_beginning_and_left_for_the_hits(
+    browser: WebDriver, place: str
+) -> None:
+    shaped(browser, 360, 400)
+    opened(browser, place, entity="Lamp", limit=50)
+    logo, tab = (browser.find_element(By.CSS_SELECTOR, each).rect for each in (".logo", ".tabs a"))
+    assert logo["x"] + logo["width"] <= tab["x"]
+    browser.execute_script("scrollTo(0, 300)")
+    button(browser, "Filters").click()
+    until(browser, lambda: browser.execute_script("return scrollY") == 0)
+    button(browser, "Show the hits").click()
+    assert not shown(browser, ".filters")
+    assert becomes(browser, ["L-1", "L-2", "L-3", "L-5", "L/4"])
 
 
 class Base(DeclarativeBase):

@@ -177,11 +177,11 @@ export function optionsMenu(state) {
   const draw = () =>
     fill(
       body,
-      choice("Fusion", "fusion", [["weighted", "Weighted sum of the scores"], ["rrf", "Reciprocal ranks (RRF)"], ["dbsf", "By their distribution (DBSF)"]], state),
+      choice("Fusion", "fusion", [["weighted", "Weighted scores"], ["rrf", "Reciprocal ranks (RRF)"], ["dbsf", "By distribution (DBSF)"]], state),
       choice("Hits", "limit", [10, 20, 50, 100].map((limit) => [limit, String(limit)]), state),
       slider("Least score", "min_score", state),
       slider("Diversity", "diversity", state),
-      choice("Passages", "passages", [0, 1, 3, 5].map((count) => [count, count ? `The best ${count}` : "None"]), state),
+      choice("Passages", "passages", [0, 1, 3, 5].map((count) => [count, { 0: "None", 1: "The best" }[count] ?? `The best ${count}`]), state),
       choice("Group by", "group_by", [["", "Nothing"], ["entity", "Entity"]], state),
       check("Synonyms", "synonyms", state),
       check("Query rules", "rules", state),

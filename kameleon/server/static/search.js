@@ -47,10 +47,14 @@ class SearchView {
       isFilterable: (entity, field) => this.filters.isFilterable(entity, field),
     };
     const filtersButton = h("button", { type: "button", class: "button only-narrow", "aria-expanded": "false" }, "Filters");
-    filtersButton.addEventListener("click", () => {
+    const toggleFilters = () => {
       const isShown = element.classList.toggle("shows-filters");
       filtersButton.setAttribute("aria-expanded", String(isShown));
-    });
+      (isShown ? this.filters.element : filtersButton).focus({ preventScroll: true });
+      scrollTo({ top: 0 }); // the filters are above the query where the page is narrow
+    };
+    filtersButton.addEventListener("click", toggleFilters);
+    this.filters.element.append(h("button", { type: "button", class: "button filters-end", onclick: toggleFilters }, "Show the hits"));
     this.results.append(
       h("div", { class: "results-head" }, this.summary, h("div", { class: "results-tools" }, filtersButton, this.sort.element, this.legsButton, shareButton(state))),
       ...[filterChips(state), this.weight.element, this.notes, this.legs.element, this.after],
