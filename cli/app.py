@@ -83,8 +83,10 @@ class App:
         return redacted(text)
 
     def engine(self, *, create: bool = False) -> Any:
-        """SQLAlchemy's engine of the database; `create=False` raises StorageError where there is none."""
-        engine = kameleon.create_engine(self.url)
+        """SQLAlchemy's engine of the database; `create=False` raises StorageError where there is none. It replaces
+        connections that a restart of the database's server has ended, and its errors, which are logged, have no
+        queries and no records."""
+        engine = kameleon.create_engine(self.url, pool_pre_ping=True, hide_parameters=True)
         file = engine.url.database
         is_file = engine.dialect.name == "sqlite" and file and file != ":memory:" and not file.startswith("file:")
         if is_file and not create and not Path(str(file)).exists():

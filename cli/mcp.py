@@ -78,7 +78,7 @@ def mcp(app: App, binding: Binding, http: bool, write: bool, max_tokens: int, de
         return
     if callable(binding.tenant):
         raise click.UsageError("--tenant-header is of requests by HTTP: add --http, or name one tenant with --tenant")
-    from kameleon.server.mcp_server import serve_stdio
+    from kameleon.server.mcp import serve_stdio
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread waits for input, which no exception ends
     serve_stdio(search, write=write, tenant=binding.tenant, **options)

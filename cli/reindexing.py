@@ -21,9 +21,10 @@ from .tenancy import limited_to_tenants
 
 if TYPE_CHECKING:
     from kameleon import SearchEngine
+    from kameleon.reindex.estimating import ReindexPlan
     from kameleon.reindex.gate import Gate, GateQuery
     from kameleon.reindex.request import PhaseProgress
-    from kameleon.values import ReindexPlan, ReindexReport
+    from kameleon.values import ReindexReport
 
 CONFIRMATION_S = 5
 """How long a run in place waits for Ctrl-C. Chosen, not measured."""

@@ -1,10 +1,11 @@
 """Describes the entities of an index, stored ones and mapped classes alike, and finds one by its name, for programs
-that have names alone. Imports `values`, `errors`, `content`, `indexing`, `stores`, `orm` and `records`."""
+that have names alone. Imports `values`, `errors`, `content`, `indexing`, `search`, `stores`, `orm`, `records` and
+`engine`."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from sqlalchemy import ARRAY, JSON, Boolean, Date, DateTime, Enum, Float, Integer, Numeric, String
 
@@ -14,9 +15,12 @@ from .indexing.index import HasIndex
 from .orm.callers import sessions_of
 from .orm.syncing import status as status_of
 from .records import RecordStore
+from .search.facets import MAX_FACETS
+from .search.query import TenantOption
 from .values import ALL_TENANTS
 
 if TYPE_CHECKING:
+    from .engine import SearchEngine
     from .orm.mapping import Mapped
     from .stores.catalog import Entity
 
@@ -81,6 +85,16 @@ def named(search: HasIndex, names: Iterable[str]) -> list[object]:
         mapped = _mapped(search, name) if kind == "class" else None
         found.append(name if mapped is None else mapped.owner.class_)
     return found
+
+
+def count_values(
+    search: "SearchEngine", entity: EntityDescription, **options: Unpack[TenantOption]
+) -> Mapping[str, Mapping[Any, int]]:
+    """The facets of the filterable fields of an entity, the first 20 of these. `tenant` as in `search`."""
+    fields = [field.name for field in entity.fields if field.filterable][:MAX_FACETS]
+    if not fields or not entity.indexed:
+        return {}
+    return search.search("", entities=named(search, [entity.name]), facets=fields, limit=1, **options).facets
 
 
 def kind_of(search: HasIndex, name: str) -> Kind | None:

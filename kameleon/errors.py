@@ -17,6 +17,7 @@ KameleonError
 │   ├── SchemaMissing             the database has no tables of kameleon
 │   ├── SchemaMismatch            its tables are those of another version of kameleon
 │   ├── DatabaseLocked            another writer held a lock for the whole time-out
+│   ├── DatabaseUnavailable       no connection to the database's server, or it was lost: try later
 │   ├── VectorsUnavailable        PostgreSQL without pgvector, or one too old for this model
 │   └── TransactionConflict       another transaction changed the same rows: roll back and repeat
 │       └── Outdated              found before anything was written: read again, the transaction can go on
@@ -164,6 +165,10 @@ class SchemaMismatch(StorageError):
 
 
 class DatabaseLocked(StorageError):
+    pass
+
+
+class DatabaseUnavailable(StorageError):
     pass
 
 

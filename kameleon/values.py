@@ -377,32 +377,3 @@ class ReindexReport:
         """The index's build not counted."""
         seconds = self.seconds - self.indexing_s
         return (self.embedded + self.reused + self.failed) / seconds if seconds > 0 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReindexPlan:
-    """What `reindex` would do. `rows` are to be embedded, `distinct` texts of them, `cached` of those are paid already;
-    `batches` of `batch_size`. `tokens` are estimated from a sample, of texts that are not cached; `cost` in the price's
-    currency. `embedding_s`, in seconds, is None where no rate is known.
-    """
-
-    action: str
-    current_model: str | None
-    current_fingerprint: str | None
-    target_model: str
-    target_fingerprint: str
-    current_dimensions: int | None
-    target_dimensions: int
-    rows: int
-    distinct: int
-    cached: int
-    batches: int
-    batch_size: int
-    tokens: int
-    cost: float | None
-    rows_per_second: float | None
-    embedding_s: float | None
-
-    @property
-    def dimensions_change(self) -> bool:
-        return self.current_dimensions is not None and self.current_dimensions != self.target_dimensions

@@ -10,7 +10,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from kameleon import SearchEngine
 from kameleon.server import app
-from kameleon.server.mcp_server import MCP
+from kameleon.server.mcp.server import MCP
 from kameleon.server.serving import Serving
 
 T = TypeVar("T")

@@ -80,18 +80,6 @@ settings.load_profile("kameleon")
 SLOW = {
     "test_analyser.py": ["test_a_long_text_of_one_part_is_read_and_marked"],
     "test_async.py": ["test_an_async_session_commits_any_number_of_objects"],
-    "test_browser.py": [
-        "test_axe_finds_nothing_serious_and_no_state_is_wider_than_the_window",
-        "test_axe_finds_nothing_serious_in_an_empty_index",
-        "test_the_demo_index_is_searched_filtered_judged_and_weighted_and_eval_sees_it",
-    ],
-    "test_browser_index.py": [
-        "test_a_running_reindex_is_shown_with_its_progress_until_it_ends",
-        "test_judgements_of_a_read_only_server_are_the_browsers_until_one_that_writes_keeps_them",
-        "test_queries_of_tenants_are_measured_for_all_and_for_one",
-        "test_the_hit_in_focus_is_marked_by_the_keyboard_and_the_curve_follows",
-        "test_the_index_is_shown_of_one_tenant",
-    ],
     "test_bulk_updates.py": ["test_memory_does_not_grow_with_the_rows"],
     "test_cli.py": [
         "test_ctrl_c_ends_a_run_that_waits_for_input",
@@ -137,7 +125,10 @@ SLOW = {
         "test_every_reader_finds_what_it_may_see",
         "test_readers_beside_two_writers_of_each_record_find_what_they_may_see",
     ],
-    "test_mcp_transports.py": ["test_a_client_is_answered_over_stdio_from_postgresql"],
+    "test_mcp_transports.py": [
+        "test_a_client_is_answered_over_stdio",
+        "test_a_client_is_answered_over_stdio_from_postgresql",
+    ],
     "test_mirror.py": ["test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds"],
     "test_operators.py": ["test_no_string_is_an_error_or_matches_a_column"],
     "test_postgresql.py": [
@@ -152,10 +143,6 @@ SLOW = {
         "test_of_many_builders_one_builds",
         "test_progress_reports_phases_counts_and_blocking_sessions",
         "test_writers_that_meet_are_repeated_and_never_fail",
-    ],
-    "test_page.py": [
-        "test_a_server_of_one_tenant_offers_no_other",
-        "test_what_is_copied_finds_what_is_shown",
     ],
     "test_processes.py": [
         "test_a_wait_for_sqlites_lock_polls_often",
@@ -224,7 +211,8 @@ SLOW = {
         "test_the_command_works_until_it_is_stopped",
     ],
 }
-"""Tests that take seconds and repeat what quicker ones cover: marked `slow`, run by `make test-slow`."""
+"""Tests that take seconds and repeat what quicker ones cover: marked `slow`, run by `make test-slow`, as are all that
+take the fixture `browser`."""
 
 SERVER_DIFFERS = {
     "test_contract.py": {"test_every_term_of_a_long_query_counts": "64 words of a query are looked up"},
@@ -291,7 +279,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = path_and_name(item)[1]
         is_above = item.path.name in SLOW_ON_POSTGRESQL or name in TESTS_SLOW_ON_POSTGRESQL
         is_again = is_again or (is_above and backend_of(item) == "postgresql")
-        if is_again or name in SLOW.get(item.path.name, ()):
+        is_browsed = "browser" in getattr(item, "fixturenames", ())
+        if is_again or is_browsed or name in SLOW.get(item.path.name, ()):
             item.add_marker(pytest.mark.slow)
         if backend_of(item) == SERVER_RANKED:
             mark_server_ranked(item, name)
@@ -373,6 +362,14 @@ def schema_on(server: URL) -> Iterator[str]:
     yield name
     with administering(server).begin() as connection:
         connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
+
+
+def end_connection(engine: Engine) -> None:
+    """End the connection that its pool gives next, as a restart of the server does."""
+    with engine.connect() as connection:
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+    with administering(engine.url.difference_update_query(["options"])).begin() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
 
 
 @cache

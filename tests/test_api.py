@@ -27,7 +27,7 @@ import kameleon
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.documents import record_document, results_document
 from kameleon.entities import describe
-from kameleon.errors import DatabaseLocked, ProviderUnavailable, StorageError
+from kameleon.errors import DatabaseLocked, DatabaseUnavailable, ProviderUnavailable, StorageError
 from kameleon.search.query import SearchOptions, TenantOption
 from kameleon.server import app
 from kameleon.server.models import PYTHON_ALONE, SearchRequest
@@ -35,7 +35,7 @@ from kameleon.server.problems import of_kameleon
 from kameleon.server.reading import MAX_BODY
 from kameleon.testing import HashProvider
 
-from .conftest import Indexes, Make
+from .conftest import Indexes, Make, end_connection
 
 PLACE = "http://127.0.0.1"
 TOKEN = "correct-horse-battery-staple"  # noqa: S105
@@ -100,7 +100,7 @@ def fill(search: SearchEngine) -> None:
     store.insert("Lamp", LAMPS)
     store.create_entity("Order", search=["about"], tenant_field="shop")
     store.insert("Order", ORDERS)
-    search.index_record("Note", "1", "an oak tree beside a lamp")
+    search.index_record("Poster", "1", "an oak tree beside a lamp")
     with search.attach(sessionmaker(search.engine)).begin() as session:
         session.add_all(map(chair, range(6)))
 
@@ -154,7 +154,7 @@ def as_json(document: Any) -> Any:
 SEARCHES: list[dict[str, Any]] = [
     {"query": "red lamp", "all_tenants": True},
     {"query": "red lamp", "entity": "Lamp", "where": {"kind": "desk"}, "limit": 1},
-    {"query": "lamp", "entities": ["Lamp", "Note"], "mode": "keyword", "count": True, "offset": 1},
+    {"query": "lamp", "entities": ["Lamp", "Poster"], "mode": "keyword", "count": True, "offset": 1},
     {"query": "lamp", "entity": "Lamp", "facets": ["kind", {"price": [0, 10, 100]}, {"made": "month"}]},
     {"query": "lamp", "entity": "Lamp", "sort": "-price", "passages": 2},
     {"query": "lamp", "entity": "Lamp", "sort": ["kind", "-price"]},
@@ -162,7 +162,7 @@ SEARCHES: list[dict[str, Any]] = [
     {"query": "lamp", "entity": "Lamp", "pin": ["x/3"], "hide": [["Lamp", "1"]], "rules": False},
     {"query": "lamp", "entity": "Lamp", "limit_by": {"kind": 1}, "diversity": 0.5},
     {"query": "lamp", "entity": "Lamp", "boost": [{"field": "price", "half": 10, "weight": 0.5}]},
-    {"query": "lamp", "entities": ["Lamp", "Note"], "group_by": "entity", "snippet_length": 20},
+    {"query": "lamp", "entities": ["Lamp", "Poster"], "group_by": "entity", "snippet_length": 20},
     {"entity": "Lamp", "ids": ["1", "x/3"]},
     {"query": "oak", "entity": "Chair", "where": {"sold": True, "made": {"$date": "2026-01-01"}}, "facets": ["stars"]},
     {"query": "order", "entity": "Order", "tenant": "a"},
@@ -223,7 +223,7 @@ def test_the_best_of_each_leg_stand_beside_the_fusion(filled: SearchEngine, clie
 
 def test_a_leg_without_a_model_is_empty(make: Make, filled: SearchEngine) -> None:
     search = make()
-    search.index_record("Note", "1", "the red fox")
+    search.index_record("Poster", "1", "the red fox")
     found = get(TestClient(app(search), PLACE), "/api/search", query="fox", legs=True)
     assert [len(found["legs"][mode]) for mode in ("keyword", "vector")] == [1, 0]
 
@@ -241,7 +241,7 @@ def test_similar_and_suggested_are_those_of_the_library(filled: SearchEngine, cl
     assert get(client, "/api/similar", entity="Lamp", id="x/3") == wanted
     assert client.post("/api/similar", json={"entity": "Lamp", "id": "x/3"}).json() == wanted
     assert get(client, "/api/suggest", text="red la", entity="Lamp") == {"suggestions": ["red lamp"]}
-    assert get(client, "/api/suggest", text="la", entity=["Lamp", "Note"], limit=1) == {"suggestions": ["lamp"]}
+    assert get(client, "/api/suggest", text="la", entity=["Lamp", "Poster"], limit=1) == {"suggestions": ["lamp"]}
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_entities_have_fields_counts_and_values(filled: SearchEngine, client: Te
     assert kinds == {
         "Chair": ("class", 6, False),
         "Lamp": ("records", 3, False),
-        "Note": ("indexed", 1, False),
+        "Poster": ("indexed", 1, False),
         "Order": ("records", 4, True),
     }
     fields = {field["name"]: field for field in found["Chair"]["fields"]}
@@ -295,8 +295,8 @@ def test_the_status_is_that_of_the_index(filled: SearchEngine, client: TestClien
 
 def test_refused_texts_are_listed(make: Make) -> None:
     search = make(HashProvider())
-    search.index_records_batch([("Note", "1", "fine")])
-    assert get(TestClient(app(search), PLACE), "/api/failures", entity="Note") == {"failures": []}
+    search.index_records_batch([("Poster", "1", "fine")])
+    assert get(TestClient(app(search), PLACE), "/api/failures", entity="Poster") == {"failures": []}
 
 
 def test_a_record_is_stored_changed_read_and_deleted(writing: TestClient) -> None:
@@ -351,8 +351,8 @@ def test_of_a_class_records_are_what_the_index_has(client: TestClient) -> None:
     assert [record["content"] for record in page["records"]] == ["oak chair 0", "oak chair 2"]
     following = get(client, "/api/records", entity="Chair", where={"sold": True}, cursor=page["cursor"])
     assert [record["id"] for record in following["records"]] == ["4"]
-    assert get(client, "/api/records/Note/1")["content"] == "an oak tree beside a lamp"
-    assert refused(client.get("/api/records/Note/2"))[:2] == (404, "RecordMissing")
+    assert get(client, "/api/records/Poster/1")["content"] == "an oak tree beside a lamp"
+    assert refused(client.get("/api/records/Poster/2"))[:2] == (404, "RecordMissing")
 
 
 def test_the_rows_of_a_class_are_the_applications_to_write(filled: SearchEngine) -> None:
@@ -431,8 +431,8 @@ REFUSED: Mapping[str, tuple[int, str, str]] = {
     "search?mode=fast": (400, "InvalidInput", "mode should be "),
     "search?rerank=x": (400, "InvalidInput", "rerank takes an object of Python"),
     "search?load=true": (400, "InvalidInput", "load takes an object of Python"),
-    "search?nothing=1": (400, "InvalidInput", "unknown name 'nothing'"),
-    "search?query=x&entity=No": (404, "UnknownEntity", "Chair, Lamp, Note, Order"),
+    "search?nothing=1": (400, "InvalidInput", "unknown name 'nothing'. Known: "),
+    "search?query=x&entity=No": (404, "UnknownEntity", "Chair, Lamp, Order, Poster"),
     "search?query=x&entity=Lamp&cursor=abc": (400, "InvalidInput", "cursor"),
     "search?entity=Lamp&query=x&boost=[{}]": (400, "InvalidInput", ""),
     "similar?entity=Lamp&id=99": (404, "RecordMissing", "99"),
@@ -506,7 +506,7 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 HOSTILE = st.fixed_dictionaries(
-    {"entity": st.sampled_from(["Lamp", "Chair", "Note", ["Lamp", "Chair"], ["Order"]])},
+    {"entity": st.sampled_from(["Lamp", "Chair", "Poster", ["Lamp", "Chair"], ["Order"]])},
     optional={
         "query": st.text(max_size=20) | st.sampled_from(["lamp", "oak -red", '"oak chair"', "name:oak", "la*"]),
         "where": st.dictionaries(NAMES | OPERATORS, VALUES, max_size=3),
@@ -611,12 +611,31 @@ def test_below_a_prefix_the_document_names_it_and_wants_the_token(filled: Search
     assert get(client, "/find/api/search", query="oak", entity="Chair")["total"] == 6
 
 
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_lost_connections_are_replaced_and_the_request_may_be_repeated(
+    filled: SearchEngine, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    search = "/api/search?query=lamp&entity=Lamp"
+    assert client.get(search).status_code == 200
+    filled.engine.dispose()
+    end_connection(filled.engine)
+    lost = client.get(search)
+    assert refused(lost)[:2] == (503, "DatabaseUnavailable")
+    assert lost.headers["retry-after"] == "1"
+    assert "terminating connection" in caplog.text
+    assert "terminating connection" not in lost.text
+    assert client.get(search).status_code == 200
+
+
 def test_an_error_of_the_database_shows_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:
     request: Any = None
     shown = of_kameleon(request, StorageError("connection to server at 10.0.0.1 failed"))
     assert shown.status_code == 500
     assert b"10.0.0.1" not in bytes(shown.body)
     assert "10.0.0.1" in caplog.text
+    away = of_kameleon(request, DatabaseUnavailable("connection to server at 10.0.0.2 failed"))
+    assert (away.status_code, away.headers["retry-after"], b"10.0.0.2" in bytes(away.body)) == (503, "1", False)
+    assert "10.0.0.2" in caplog.text
     busy = of_kameleon(request, DatabaseLocked("locked"))
     assert (busy.status_code, busy.headers["retry-after"]) == (503, "1")
     down = of_kameleon(request, ProviderUnavailable("down", retry_after_s=2.5))

@@ -16,6 +16,7 @@ from typing import Any
 import click
 import pytest
 from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
 
 import kameleon
 from kameleon import SearchEngine
@@ -25,6 +26,7 @@ from kameleon.keywords.folding import FOLD_FROM
 from kameleon.stores.catalog import command as reindex_command
 from kameleon.testing import HashProvider
 
+from .conftest import end_connection
 from .loopback import DIMENSIONS, Server, serving
 from .test_cli import Run, checked, lines
 
@@ -443,3 +445,14 @@ def test_every_command_that_uses_a_server_takes_its_url(run: Run, loopback: Serv
     run("embeddings", "sync", *server, **key)
     report = json.loads(run("embeddings", "reindex", *server, "--force", "--json", "--no-confirm", **key).stdout)
     assert (report["model"], report["embedded"] + report["reused"]) == ("nomic", 2 * len(NOTES))
+
+
+def test_a_commands_engine_replaces_lost_connections_and_hides_what_it_sends(pg_url: URL) -> None:
+    engine = App(database=pg_url.render_as_string(hide_password=False)).engine()
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    end_connection(engine)
+    with engine.connect() as connection, pytest.raises(DBAPIError, match="parameters hidden") as raised:
+        connection.exec_driver_sql("SELECT 1 / (%(number)s * 0)", {"number": 815})
+    assert "815" not in str(raised.value)
+    engine.dispose()

@@ -75,6 +75,10 @@ def test_what_cannot_be_judged_is_refused(shop: SearchEngine) -> None:
     )
     for body in bad:
         assert detail(client.put("/api/judgements", json=body))
+    several = [judged("shoes", "s1"), judged("shoes", "s1", weight=1), {"query": "shoes"}]
+    assert detail(client.put("/api/judgements", json=several)).startswith(
+        "unknown name 'judgements[1].weight'; judgements[2].entity is missing"
+    )
     assert "give both" in detail(client.delete("/api/judgements", params={"query": "shoes", "entity": "Product"}))
     assert "query" in detail(client.delete("/api/judgements"))
     assert "an entity name" in detail(client.get("/api/judgements", params={"entity": "a\0"}))

@@ -13,8 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from kameleon import RecordStore, SearchEngine, SearchResult, Snippet, searchable
 from kameleon.excerpts import Passage
-from kameleon.server.mcp_budget import fitted, part_of, tokens, uri_of
-from kameleon.server.mcp_entities import entities_document
+from kameleon.server.mcp.budget import fitted, part_of, tokens, uri_of
+from kameleon.server.mcp.entities import entities_document
 from kameleon.server.serving import Serving
 
 from .agents import call, converse
@@ -315,25 +315,25 @@ def test_a_server_that_does_not_write_changes_nothing(index: SearchEngine) -> No
 
 def test_records_are_stored_and_deleted(search: SearchEngine) -> None:
     note = {"text": "water the plants"}
-    refused = call(search, "store", {"entity": "Note", "records": [note]}, write=True)
+    refused = call(search, "store", {"entity": "Poster", "records": [note]}, write=True)
     assert (
-        refused == "UnknownEntity: unknown entity 'Note'. Known: none. With create = true it is made of these records"
+        refused == "UnknownEntity: unknown entity 'Poster'. Known: none. With create = true it is made of these records"
     )
     made = call(
         search,
         "store",
-        {"entity": "Note", "records": [note, {"id": 7, **note}, {"id": 0, **note}], "create": True},
+        {"entity": "Poster", "records": [note, {"id": 7, **note}, {"id": 0, **note}], "create": True},
         write=True,
     )
     assert (made["inserted"], made["created_entity"], made["ids"][1:]) == (3, True, ["7", "0"])
     found = call(search, "search", {"query": "plants"})
     assert {hit["id"] for hit in found["hits"]} == set(made["ids"])
-    again = {"entity": "Note", "records": [{"id": "7", "text": "feed the cat"}]}
+    again = {"entity": "Poster", "records": [{"id": "7", "text": "feed the cat"}]}
     assert call(search, "store", again, write=True).startswith("RecordExists: ")
     assert call(search, "store", {**again, "on_conflict": "replace"}, write=True)["updated"] == 1
-    assert call(search, "fetch", {"entity": "Note", "id": "7"})["data"] == {"text": "feed the cat"}
-    assert call(search, "delete", {"entity": "Note", "ids": [7, "none"]}, write=True) == {"deleted": 1}
-    assert call(search, "fetch", {"entity": "Note", "id": "7"}) == "RecordMissing: Note has no record '7'"
+    assert call(search, "fetch", {"entity": "Poster", "id": "7"})["data"] == {"text": "feed the cat"}
+    assert call(search, "delete", {"entity": "Poster", "ids": [7, "none"]}, write=True) == {"deleted": 1}
+    assert call(search, "fetch", {"entity": "Poster", "id": "7"}) == "RecordMissing: Poster has no record '7'"
     own = {"entity": "Memo", "records": [note], "create": True}
     call(search, "store", own, write=True, tenant="acme")
     assert [one.tenant for one in RecordStore(search).list("Memo", tenant="acme")] == ["acme"]
@@ -388,7 +388,8 @@ def test_lies_are_errors_that_name_what_is_wrong_and_change_nothing(index: Searc
     texts = [result.content[0].text for result in results]
     assert [(lie, text) for lie, result, text in zip(LIES, results, texts, strict=True) if not result.is_error] == []
     assert [text for text in texts if text.startswith("InternalError") or len(text) > 2100] == []
-    assert "search has no argument 'rerank'. It has: query, entity, limit, where" in texts[9]
+    assert "rerank takes an object of Python, which JSON cannot have" in texts[9]
+    assert "unknown name 'where'. Known: entity, ids, tenant" in texts[-3]
     assert index.get_status() == before
 
 

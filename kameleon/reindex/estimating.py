@@ -1,5 +1,5 @@
 """What `reindex` would do and cost: reads the records it would embed once, writes nothing and asks no provider. Memory
-is a number for each distinct text. Imports `values`, `errors`, `embeddings`, `stores` and `indexing`."""
+is a number for each distinct text. Imports `errors`, `embeddings`, `stores` and `indexing`."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,6 @@ from ..embeddings.passages import Places
 from ..errors import InvalidInput
 from ..indexing.embedded import flattened
 from ..stores.tables import parts
-from ..values import ReindexPlan
 from .registry import Registry
 from .request import Request, Target
 
@@ -21,6 +20,35 @@ if TYPE_CHECKING:
 
 RECORDS_A_PAGE = 1_000
 SAMPLE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexPlan:
+    """What `reindex` would do. `rows` are to be embedded, `distinct` texts of them, `cached` of those are paid already;
+    `batches` of `batch_size`. `tokens` are estimated from a sample, of texts that are not cached; `cost` in the price's
+    currency. `embedding_s`, in seconds, is None where no rate is known.
+    """
+
+    action: str
+    current_model: str | None
+    current_fingerprint: str | None
+    target_model: str
+    target_fingerprint: str
+    current_dimensions: int | None
+    target_dimensions: int
+    rows: int
+    distinct: int
+    cached: int
+    batches: int
+    batch_size: int
+    tokens: int
+    cost: float | None
+    rows_per_second: float | None
+    embedding_s: float | None
+
+    @property
+    def dimensions_change(self) -> bool:
+        return self.current_dimensions is not None and self.current_dimensions != self.target_dimensions
 
 
 @dataclass

@@ -25,8 +25,8 @@ from ..indexing.caching import forget
 from ..orm.queries import Queries
 from ..stores.catalog import ACTIVE, active, current, of_fingerprint
 from ..stores.values import WHOLE
-from ..values import BUILDING, Generation, ReindexPlan, ReindexReport
-from .estimating import estimate
+from ..values import BUILDING, Generation, ReindexReport
+from .estimating import ReindexPlan, estimate
 from .registry import Registry
 from .request import PhaseProgress, ReindexOptions, Request, Target
 from .run import Run

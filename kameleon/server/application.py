@@ -58,6 +58,6 @@ def routes_of(serving: Serving, *, page: bool, mcp: bool | Mapping[str, Any]) ->
 
 def mcp_routes(serving: Serving, **options: Any) -> list[BaseRoute]:
     """Raises MissingExtra."""
-    from .mcp_server import routes
+    from .mcp import routes
 
     return routes(serving, **options)

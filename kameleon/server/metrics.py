@@ -18,18 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..forking import per_process
 from ..telemetry import observe
-from ..telemetry.measures import (
-    AMOUNTS,
-    COUNTERS,
-    DURATIONS,
-    OUTCOME,
-    SECONDS,
-    SIZE,
-    STEP,
-    STEPS,
-    Measure,
-    labelled,
-)
+from ..telemetry.measures import COUNTERS, HISTOGRAMS, SECONDS, SIZE, Measure, figures
 from ..telemetry.operations import Observed
 from ..telemetry.sizes import index_sizes
 from ..values import ALL_TENANTS
@@ -51,8 +40,8 @@ def routes(serving: Serving) -> list[BaseRoute]:
 
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        figures = Joined([PROCESS.figures.registry, IndexFigures(serving)])
-        return Response(encode(figures), headers={"content-type": content_type, "cache-control": "no-store"})
+        joined = Joined([PROCESS.figures.registry, IndexFigures(serving)])
+        return Response(encode(joined), headers={"content-type": content_type, "cache-control": "no-store"})
 
     return [Route("/metrics", metrics, name="metrics")]
 
@@ -62,9 +51,8 @@ class Figures:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        timed = {measure.name: measure for measure in (*DURATIONS.values(), *STEPS.values(), REQUEST)}
-        self.histograms = {name: self._histogram(measure, SECONDS) for name, measure in timed.items()}
-        self.amounts = {name: self._histogram(measure, borders) for name, (measure, borders) in AMOUNTS.items()}
+        every = {**HISTOGRAMS, REQUEST.name: (REQUEST, SECONDS)}
+        self.histograms = {name: self._histogram(*each) for name, each in every.items()}
         self.counters = {
             name: Counter(named(name), measure.description, named_all(measure.labels), registry=self.registry)
             for name, measure in COUNTERS.items()
@@ -75,17 +63,11 @@ class Figures:
         return Histogram(name, measure.description, named_all(measure.labels), buckets=borders, registry=self.registry)
 
     def add(self, operation: Observed) -> None:
-        attributes = labelled(operation)
-        if (measure := DURATIONS.get(operation.name)) is not None:
-            self.histograms[measure.name].labels(*values(measure, attributes)).observe(operation.seconds)
-        for name, seconds in operation.steps.items():
-            for step, taken in seconds.items():
-                self.histograms[STEPS[name].name].labels(*values(STEPS[name], {STEP: step})).observe(taken)
-        for name, figures in operation.figures.items():
-            for outcome, figure in figures.items():
-                self.counters[name].labels(*values(COUNTERS[name], {OUTCOME: outcome})).inc(figure)
-        for name in AMOUNTS.keys() & attributes.keys():
-            self.amounts[name].labels(*values(AMOUNTS[name][0], attributes)).observe(attributes[name])
+        for measure, value, labels in figures(operation):
+            if measure.name in self.counters:
+                self.counters[measure.name].labels(*values(measure, labels)).inc(value)
+            else:
+                self.histograms[measure.name].labels(*values(measure, labels)).observe(value)
 
 
 class Process:

@@ -7,7 +7,7 @@ themselves is of type Any here, so that the messages are theirs.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, StringConstraints, Tag
 
 from ..indexing.judgements import MAX_GAIN, MAX_QUERY_BYTES
 from ..search.checks import MAX_LIMIT
@@ -160,7 +160,13 @@ class Judged(OneTenant):
     gain: Gain | None = Field(description="0 for a record that is not relevant; null removes the judgement.")
 
 
-class Judgements(RootModel[Judged | list[Judged]]):
+OneOrSeveral = Annotated[
+    Annotated[Judged, Tag("judgement")] | Annotated[list[Judged], Tag("judgements")],
+    Discriminator(lambda value: "judgements" if isinstance(value, list) else "judgement"),
+]
+
+
+class Judgements(RootModel[OneOrSeveral]):
     """One judgement, or a list of them."""
 
     model_config = ConfigDict(strict=True)

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from ..errors import (
     DatabaseLocked,
+    DatabaseUnavailable,
     EntityExists,
     InvalidInput,
     KameleonError,
@@ -51,6 +52,7 @@ STATUSES: Mapping[type[Exception], int] = {
     ReindexRefused: 409,
     ReadOnly: 403,
     DatabaseLocked: 503,
+    DatabaseUnavailable: 503,
     TransactionConflict: 503,
     SchemaMissing: 503,
     SchemaMismatch: 503,
@@ -72,12 +74,23 @@ def status_of(error: Exception) -> int:
     return next((status for cls, status in STATUSES.items() if isinstance(error, cls)), 500)
 
 
+def message_of(error: KameleonError) -> str:
+    """What a client gets of an error. One that names the database's server is in the log alone."""
+    if isinstance(error, DatabaseUnavailable):
+        message = "the database does not answer now: see what is stored, and repeat the request"
+    elif status_of(error) == HTTPStatus.INTERNAL_SERVER_ERROR:
+        message = "the database failed: the server's log has the error"
+    else:
+        return str(error)
+    log.error("%s: %s", type(error).__name__, error, exc_info=error)
+    return message
+
+
 def of_kameleon(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, KameleonError)  # noqa: S101 - it is registered for this type
     status, title = status_of(error), type(error).__name__
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("%s: %s", title, error, exc_info=error)
-        return problem(status, title, "the database failed: the server's log has the error")
-    return problem(status, title, str(error), _retrying(error) if status == HTTPStatus.SERVICE_UNAVAILABLE else None)
+    retrying = _retrying(error) if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return problem(status, title, message_of(error), retrying)
 
 
 def _retrying(error: Exception) -> Mapping[str, str]:

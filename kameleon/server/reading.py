@@ -1,7 +1,7 @@
 """Reads what a request gives: a query string or a JSON body, as a model has it. Imports `errors`."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -19,6 +19,10 @@ STRUCTURE, LIST = "object", "array"
 TEXT = frozenset({"string"})
 SUBJECT = re.compile(r"^\w+ should ")
 """What a message of Pydantic begins with."""
+OBJECT = re.compile(r"a valid dictionary( or instance of \w+)?")
+"""What Pydantic calls an object of JSON."""
+OF_NAMES = ("missing", "extra_forbidden")
+"""Faults of a name, not of its value."""
 MAX_PROBLEMS = 3
 """Bounds the faults of a request that a message names. Chosen, not measured."""
 
@@ -53,36 +57,43 @@ def checked(model: type[G], values: Mapping[str, Any]) -> G:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidInput("; ".join(explained(error.errors(include_url=False)))) from None
+        raise InvalidInput("; ".join(explained(error.errors(include_url=False), model.model_fields))) from None
 
 
-def explained(faults: Sequence[Any]) -> Iterator[str]:
+def explained(faults: Sequence[Any], known: Iterable[str]) -> Iterator[str]:
     """The first faults by the names of what they are in; of what may be of several types, all of them at once."""
-    by_name: dict[str, list[Any]] = {}
+    by_place: dict[str, list[Any]] = {}
     for fault in faults:
-        where, *inner = fault["loc"] or ("the body",)
-        if "[key]" in inner:
-            where, inner = "a field's name", []
-        place = "".join(f"[{part}]" for part in inner if isinstance(part, int))
-        by_name.setdefault(f"{where!s:.80}{place}", []).append(fault)
-    for name, same in list(by_name.items())[:MAX_PROBLEMS]:
-        yield _explained(name, same)
+        by_place.setdefault(place_of(fault), []).append(fault)
+    for place, same in list(by_place.items())[:MAX_PROBLEMS]:
+        yield _explained(place, same, known)
 
 
-def _explained(name: str, faults: Sequence[Any]) -> str:
+def place_of(fault: Any) -> str:
+    where, *inner = fault["loc"] or ("the body",)
+    if "[key]" in inner:
+        return "a field's name"
+    place = f"{where!s:.80}" + "".join(f"[{part}]" for part in inner if isinstance(part, int))
+    names = [part for part in inner if isinstance(part, str)]
+    return f"{place}.{names[0]:.80}" if len(names) == 1 and fault["type"] in OF_NAMES else place
+
+
+def _explained(place: str, faults: Sequence[Any], known: Iterable[str]) -> str:
     kind = faults[0]["type"]
-    if kind == "missing":
-        return f"{name} is missing"
-    if kind == "extra_forbidden" and name in PYTHON_ALONE:
-        return f"{name} takes an object of Python, which JSON cannot have: leave it out, or search in Python"
+    if kind == "missing" and len(faults) == 1:
+        return f"{place} is missing"
+    if kind == "extra_forbidden" and place in PYTHON_ALONE:
+        return f"{place} takes an object of Python, which JSON cannot have: leave it out, or search in Python"
     if kind == "extra_forbidden":
-        return f"unknown name {seen(name)}"
+        return f"unknown name {seen(place)}" + ("" if "." in place else f". Known: {', '.join(known)}")
     wanted = dict.fromkeys(_wanted(fault) for fault in faults)
-    return f"{name} should {', or '.join(wanted)}, not {seen(faults[0]['input'])}"
+    return f"{place} should {', or '.join(wanted)}, not {seen(faults[0]['input'])}"
 
 
 def _wanted(fault: Any) -> str:
-    return f"have {fault['loc'][-1]}" if fault["type"] == "missing" else SUBJECT.sub("", fault["msg"])
+    if fault["type"] == "missing":
+        return f"have {fault['loc'][-1]}"
+    return OBJECT.sub("an object", SUBJECT.sub("", fault["msg"]))
 
 
 def parameters(model: type[Given], given: Any) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""What an application serves, and to whom. Imports `content`, `engine`, `errors`, `evaluation`, `records` and
-`values`."""
+"""What an application serves, and to whom. Imports `content`, `engine`, `entities`, `errors`, `evaluation`, `records`
+and `values`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from ..content import check_tenant
 from ..engine import SearchEngine
+from ..entities import kind_of, named
 from ..errors import InvalidInput
 from ..evaluation import AnswerCache
 from ..records import RecordStore
@@ -58,6 +59,15 @@ class Serving:
     def answers(self) -> AnswerCache:
         """What judged queries found, for evaluations one after another."""
         return AnswerCache()
+
+    def is_stored(self, entity: str) -> bool:
+        """Whether an entity is of the record store. Raises UnknownEntity."""
+        return named(self.search, [entity]) == [entity] and kind_of(self.search, entity) == "records"
+
+    def check_stored(self, entity: str) -> None:
+        """Raises InvalidInput for a mapped class, whose rows the application writes."""
+        if kind_of(self.search, entity) == "class":
+            raise InvalidInput(f"{entity} is a mapped class: its rows are written by the application, not here")
 
     def within(
         self, request: Request, tenant: str | Sequence[str] | None = None, *, all_tenants: bool = False

@@ -3,7 +3,7 @@ one (`gen_ai.*`, `db.*`, `error.type`), others begin with `kameleon.`. Imports n
 
 Prometheus has the same measures under the names that a collector gives them: `.` becomes `_`, units are appended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ AMOUNTS: Mapping[str, tuple[Measure, Sequence[int]]] = {
     INPUT_TOKENS: (TOKENS, INPUTS),
 }
 """The attributes that are measured, with the borders of what is counted together."""
+HISTOGRAMS: Mapping[str, tuple[Measure, Sequence[float]]] = {
+    **{measure.name: (measure, SECONDS) for measure in (*DURATIONS.values(), *STEPS.values())},
+    **{measure.name: (measure, borders) for measure, borders in AMOUNTS.values()},
+}
 RECORDS, TEXTS, RETRIES = "kameleon.index.records", "kameleon.embedding.texts", "kameleon.embedding.retries"
 COUNTERS: Mapping[str, Measure] = {
     RECORDS: Measure(RECORDS, "{record}", "Records that were written", (OUTCOME,)),
@@ -114,7 +118,20 @@ def batch(size: int) -> dict[str, int]:
     return {BATCH_SIZE: size} if size > 1 else {}
 
 
-def labelled(operation: "Observed") -> dict[str, Any]:
-    """The attributes of an operation that ended, with those that only measures have."""
+def figures(operation: "Observed") -> Iterator[tuple[Measure, float, dict[str, Any]]]:
+    """What is measured of an operation that ended, each figure with its labels."""
     of_error = {} if operation.error is None else {ERROR: operation.error}
-    return {**operation.attributes, **of_error, TOKEN_TYPE: "input"}
+    attributes = {**operation.attributes, **of_error, TOKEN_TYPE: "input"}
+    if (measure := DURATIONS.get(operation.name)) is not None:
+        yield measure, operation.seconds, _labels(measure, attributes)
+    for name, seconds in operation.steps.items():
+        yield from ((STEPS[name], taken, {STEP: step}) for step, taken in seconds.items())
+    for name, counts in operation.figures.items():
+        yield from ((COUNTERS[name], count, {OUTCOME: outcome}) for outcome, count in counts.items())
+    for name, (measure, _) in AMOUNTS.items():
+        if name in attributes:
+            yield measure, attributes[name], _labels(measure, attributes)
+
+
+def _labels(measure: Measure, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: attributes[name] for name in measure.labels if name in attributes}

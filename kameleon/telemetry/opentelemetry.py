@@ -5,26 +5,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry import context, metrics, trace
-from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
+from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Observation
 from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 
 from .measures import (
-    AMOUNTS,
     COUNTERS,
     DOCUMENTS,
-    DURATIONS,
     EMBEDDINGS,
     ERROR,
-    OUTCOME,
+    HISTOGRAMS,
     QUERY_TEXT,
     RETRIEVAL,
-    SECONDS,
     SIZE,
     STEP,
-    STEPS,
     WRITE,
     Measure,
-    labelled,
+    figures,
 )
 from .operations import Observed
 from .sizes import index_sizes
@@ -49,13 +45,13 @@ class OpenTelemetry:
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
         self._hidden = {name for name, is_shown in ((QUERY_TEXT, query_text), (DOCUMENTS, documents)) if not is_shown}
-        timed = {measure.name: measure for measure in (*DURATIONS.values(), *STEPS.values())}
-        self._histograms = {name: histogram(self._meter, measure, SECONDS) for name, measure in timed.items()}
-        self._amounts = {name: histogram(self._meter, measure, borders) for name, (measure, borders) in AMOUNTS.items()}
-        self._counters = {
-            name: self._meter.create_counter(measure.name, measure.unit, measure.description)
-            for name, measure in COUNTERS.items()
+        self._records: dict[str, Callable[..., None]] = {
+            **{name: self._histogram(*each).record for name, each in HISTOGRAMS.items()},
+            **{name: self._meter.create_counter(*measure[:3]).add for name, measure in COUNTERS.items()},
         }
+
+    def _histogram(self, measure: Measure, borders: Sequence[float]) -> Histogram:
+        return self._meter.create_histogram(*measure[:3], explicit_bucket_boundaries_advisory=list(borders))
 
     def begin(self, operation: Observed) -> tuple[Span, Any]:
         kind = SpanKind.CLIENT if operation.name in CALLS else SpanKind.INTERNAL
@@ -67,7 +63,8 @@ class OpenTelemetry:
     def end(self, operation: Observed, begun: tuple[Span, Any]) -> None:
         span, token = begun
         try:
-            self._measure(operation)  # inside the span, so that exemplars name it
+            for measure, value, labels in figures(operation):  # inside the span, so that exemplars name it
+                self._records[measure.name](value, labels)
         finally:
             context.detach(token)
             if span.is_recording():
@@ -77,26 +74,13 @@ class OpenTelemetry:
     def _finish(self, span: Span, operation: Observed) -> None:
         span.update_name(operation.title)
         span.set_attributes(self._shown(operation.attributes))
-        for measure, figures in operation.figures.items():
-            span.set_attributes({f"{measure}.{outcome}": figure for outcome, figure in figures.items()})
+        for measure, counts in operation.figures.items():
+            span.set_attributes({f"{measure}.{outcome}": count for outcome, count in counts.items()})
         for seconds in operation.steps.values():
             span.set_attributes({f"{STEP}.{step}.duration": taken for step, taken in seconds.items()})
         if operation.error is not None:
             span.set_attribute(ERROR, operation.error)
             span.set_status(StatusCode.ERROR)  # without the message, which has values
-
-    def _measure(self, operation: Observed) -> None:
-        attributes = operation.attributes
-        if (measure := DURATIONS.get(operation.name)) is not None:
-            self._histograms[measure.name].record(operation.seconds, labels(measure, operation))
-        for name, seconds in operation.steps.items():
-            for step, taken in seconds.items():
-                self._histograms[STEPS[name].name].record(taken, {STEP: step})
-        for name, figures in operation.figures.items():
-            for outcome, figure in figures.items():
-                self._counters[name].add(figure, {OUTCOME: outcome})
-        for name in AMOUNTS.keys() & attributes.keys():
-            self._amounts[name].record(attributes[name], labels(AMOUNTS[name][0], operation))
 
     def _shown(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         return {name: as_attribute(value) for name, value in attributes.items() if name not in self._hidden}
@@ -109,18 +93,6 @@ class OpenTelemetry:
             return [Observation(size, labels) for size, labels in sizes or ()]
 
         self._meter.create_observable_gauge(SIZE.name, [observed], SIZE.unit, SIZE.description)
-
-
-def histogram(meter: Meter, measure: Measure, borders: Sequence[float]) -> Histogram:
-    return meter.create_histogram(
-        measure.name, measure.unit, measure.description, explicit_bucket_boundaries_advisory=list(borders)
-    )
-
-
-def labels(measure: Measure, operation: Observed) -> dict[str, Any]:
-    """The attributes that a measure has of an operation."""
-    attributes = labelled(operation)
-    return {name: attributes[name] for name in measure.labels if name in attributes}
 
 
 def as_attribute(value: Any) -> Any:

@@ -9,15 +9,12 @@ from typing import Any
 from ...doctor import examine
 from ...documents import facets_document, run_document
 from ...engine import SearchEngine
-from ...entities import EntityDescription, describe, named
+from ...entities import count_values, describe
 from ...errors import InvalidInput, UnknownEntity, seen
 from ...values import BUILDING, Generation, ReindexRun
 from ..answers import EntitiesAnswer, EntityAnswer, FailuresAnswer, FindingsAnswer, StatusAnswer
 from ..models import EntityRequest, FailuresRequest, Within
 from ..operations import Call, Operation
-
-MAX_COUNTED = 20
-"""Bounds the fields of an entity whose values are counted, as the facets of one search are."""
 
 
 def entities(call: Call[Within]) -> Mapping[str, Any]:
@@ -31,16 +28,7 @@ def entity(call: Call[EntityRequest]) -> Mapping[str, Any]:
     found = next((one for one in describe(search, **call.within) if one.name == name), None)
     if found is None:
         raise UnknownEntity(f"unknown entity {seen(name)}. See those there are: /api/entities")
-    return {**asdict(found), "values": values(call, found)}
-
-
-def values(call: Call[Any], described: EntityDescription) -> Mapping[str, Any]:
-    fields = [field.name for field in described.fields if field.filterable][:MAX_COUNTED]
-    if not fields:
-        return {}
-    search = call.serving.search
-    listed = search.search("", entities=named(search, [described.name]), facets=fields, limit=1, **call.within)
-    return facets_document(listed.facets)
+    return {**asdict(found), "values": facets_document(count_values(search, found, **call.within))}
 
 
 def status(call: Call[Within]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ...documents import insert_document, record_document
-from ...entities import kind_of, named
+from ...entities import named
 from ...errors import InvalidInput, RecordMissing, UnknownEntity, seen
 from ...records import Record
 from ...values import SearchResult
@@ -17,14 +17,13 @@ from ..answers import DeleteAnswer, InsertAnswer, RecordAnswer, RecordsAnswer
 from ..models import Fields, InsertRequest, ListRequest, RecordRequest
 from ..operations import Call, Operation
 from ..replies import Reply
-from ..serving import Serving
 
 NEVER = datetime.fromtimestamp(0, UTC)
 
 
 def list_(call: Call[ListRequest]) -> Mapping[str, Any]:
     given = call.given
-    if not is_stored(call.serving, given.entity):
+    if not call.serving.is_stored(given.entity):
         return listed_by_search(call)
     records, tenant = call.stored
     after = None if given.cursor is None else read_cursor(given.entity, given.cursor)
@@ -45,7 +44,7 @@ def listed_by_search(call: Call[ListRequest]) -> Mapping[str, Any]:
 
 def get(call: Call[RecordRequest]) -> Mapping[str, Any]:
     given, search = call.given, call.serving.search
-    if is_stored(call.serving, given.entity):
+    if call.serving.is_stored(given.entity):
         records, tenant = call.stored
         return record_document(records.get(given.entity, given.id, **tenant))
     found = search.search("", entities=named(search, [given.entity]), ids=[given.id], limit=1, **call.within)
@@ -56,14 +55,14 @@ def get(call: Call[RecordRequest]) -> Mapping[str, Any]:
 
 def insert(call: Call[InsertRequest]) -> Mapping[str, Any]:
     given, (records, tenant) = call.given, call.stored
-    check_stored(call.serving, given.entity)
+    call.serving.check_stored(given.entity)
     options: Any = {"on_conflict": given.on_conflict, "create": given.create, **tenant}
     return insert_document(records.insert(given.entity, given.records, **options))
 
 
 def put(call: Call[RecordRequest]) -> Reply:
     given, (records, tenant) = call.given, call.stored
-    check_stored(call.serving, given.entity)
+    call.serving.check_stored(given.entity)
     record = fields_of(call) | {"id": given.id}
     with suppress(RecordMissing, UnknownEntity):  # it raises TenantRequired before anything is written
         records.get(given.entity, given.id, **tenant)
@@ -74,13 +73,13 @@ def put(call: Call[RecordRequest]) -> Reply:
 
 def patch(call: Call[RecordRequest]) -> Mapping[str, Any]:
     given, (records, tenant) = call.given, call.stored
-    check_stored(call.serving, given.entity)
+    call.serving.check_stored(given.entity)
     return record_document(records.update(given.entity, given.id, fields_of(call), **tenant))
 
 
 def delete(call: Call[RecordRequest]) -> Mapping[str, Any]:
     given, (records, tenant) = call.given, call.stored
-    check_stored(call.serving, given.entity)
+    call.serving.check_stored(given.entity)
     deleted = records.delete(given.entity, [given.id], **tenant)
     if not deleted:
         raise RecordMissing(f"{given.entity} has no record {given.id!r:.80}")
@@ -93,17 +92,6 @@ def fields_of(call: Call[RecordRequest]) -> dict[str, Any]:
     if str(fields.pop("id", call.given.id)) != call.given.id:
         raise InvalidInput(f"the body is of another record than {call.given.id!r:.80}: leave its id out")
     return fields
-
-
-def is_stored(serving: Serving, name: str) -> bool:
-    """Whether an entity is of the record store. Raises UnknownEntity."""
-    return named(serving.search, [name]) == [name] and kind_of(serving.search, name) == "records"
-
-
-def check_stored(serving: Serving, name: str) -> None:
-    """Raises InvalidInput for a mapped class, whose rows the application writes."""
-    if kind_of(serving.search, name) == "class":
-        raise InvalidInput(f"{name} is a mapped class: its rows are written by the application, not here")
 
 
 def indexed_document(hit: SearchResult) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import { debounced, fill, h, number, share } from "./dom.js";
 import { get } from "./http.js";
 import * as judging from "./judging.js";
 
-const TYPING = 100;
+const TYPING = 20;
+const COMPLETING = 150;
 const STEP = 0.05;
 
 /** The query's field, with words that complete it below. */
@@ -55,7 +56,7 @@ function completing(input, offered, state) {
     } catch {
       fill(offered);
     }
-  }, TYPING);
+  }, COMPLETING);
   const button = (text) =>
     h("button", { type: "button", class: "completion", onclick: () => take(text) }, text);
   const take = (text) => {

@@ -2,7 +2,7 @@
 
 import psycopg
 
-from ...errors import DatabaseLocked, Outdated, SchemaMissing, StorageError, TransactionConflict
+from ...errors import DatabaseLocked, DatabaseUnavailable, Outdated, SchemaMissing, StorageError, TransactionConflict
 
 UNIQUE_VIOLATION = "23505"
 READ_ONLY = "25006"
@@ -15,6 +15,7 @@ NOT_AVAILABLE = "55P03"
 CANCELED = "57014"
 DISK_FULL, TOO_MANY_CONNECTIONS = "53100", "53300"
 SHUT_DOWN, CRASHED, STARTING = "57P01", "57P02", "57P03"
+UNAVAILABLE = {TOO_MANY_CONNECTIONS, SHUT_DOWN, CRASHED, STARTING}
 CONNECTION = "08"
 NOT_YET = "FATAL:  the database system is"  # the message to a client that connects, without a code
 
@@ -78,7 +79,15 @@ def storage_error(error: BaseException) -> StorageError:
         cure = PROTECTED_SINCE if state == NOT_SUPPORTED else HIDDEN
     if not cure and is_lost(error, state):
         cure = LOST
-    return StorageError(f"PostgreSQL reports: {lines[0]}{'. ' if cure else ''}{cure}")
+    made = DatabaseUnavailable if is_unavailable(error, state) else StorageError
+    return made(f"PostgreSQL reports: {lines[0]}{'. ' if cure else ''}{cure}")
+
+
+def is_unavailable(error: BaseException, state: str | None) -> bool:
+    """Whether the server takes no connection now, or a connection to it was lost."""
+    if state in UNAVAILABLE or is_lost(error, state):
+        return True
+    return state is None and isinstance(error, psycopg.OperationalError)
 
 
 def is_lost(error: BaseException, state: str | None) -> bool:

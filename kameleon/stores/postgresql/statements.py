@@ -289,10 +289,8 @@ WITHOUT_PASSAGES = "(SELECT CAST(NULL AS integer) AS start_at, CAST(NULL AS inte
 MATCHES = f"SELECT s.tenant, s.entity_name, s.record_id FROM {BY_DOCS} WHERE {{scope}}"
 ALL_MATCHES = "SELECT s.tenant, s.entity_name, s.record_id FROM {search} AS s WHERE {scope}"
 COUNT = "SELECT count(*) FROM ({matches}) AS m"
+TENANTS = "SELECT tenant, count(*) FROM {search} WHERE tenant <> '' GROUP BY tenant ORDER BY 2 DESC, 1 LIMIT :limit"
 # Each partition is found by the key of the one before.
-TENANTS = """
-    SELECT tenant, count(*) FROM {search} WHERE tenant <> '' GROUP BY tenant ORDER BY 2 DESC, 1 LIMIT :limit
-"""
 ENTITIES = """
     WITH RECURSIVE partitions(tenant, name) AS (
       (SELECT s.tenant, s.entity_name FROM {search} AS s ORDER BY s.tenant, s.entity_name LIMIT 1)

@@ -303,9 +303,7 @@ PROBED = """
       ON kdb_records.tenant = s.tenant AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id
 """
 
-TENANTS = """
-    SELECT tenant, count(*) FROM kdb_search WHERE tenant <> '' GROUP BY tenant ORDER BY 2 DESC, 1 LIMIT :limit
-"""
+TENANTS = "SELECT tenant, count(*) FROM kdb_search WHERE tenant <> '' GROUP BY tenant ORDER BY 2 DESC, 1 LIMIT :limit"
 ENTITIES = """
     WITH RECURSIVE tenants(tenant) AS ({tenants}), names(tenant, name) AS (
       SELECT t.tenant, (SELECT min(s.entity_name) FROM kdb_search AS s WHERE s.tenant = t.tenant) FROM tenants AS t

@@ -1,4 +1,4 @@
-"""What the tools of the MCP server do, each by one verb of the library. Imports `entities`, `errors`,
+"""What the tools of the MCP server do, each by one verb of the library. Imports `documents`, `entities`, `errors`,
 `records` and `values`."""
 
 import uuid
@@ -8,19 +8,17 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any, cast
 
-from pydantic import ValidationError
 from starlette.requests import Request
 
-from ..entities import named
-from ..errors import InvalidInput, RecordMissing, UnknownEntity, seen
-from ..records import Record
-from ..values import SearchResult, SearchResults
-from . import mcp_models as models
-from .api.records import check_stored
-from .mcp_budget import BYTES_A_TOKEN, LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
-from .mcp_entities import entities_document, names_of
-from .problems import ReadOnly
-from .serving import Serving
+from ...documents import run_document
+from ...entities import named
+from ...errors import InvalidInput, RecordMissing, UnknownEntity
+from ...records import Record
+from ...values import SearchResult, SearchResults
+from ..serving import Serving
+from . import models
+from .budget import BYTES_A_TOKEN, LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
+from .entities import entities_document, names_of
 
 PASSAGE_TOKENS = 350
 """About what a passage takes: it has 1,000 characters at most, and its place."""
@@ -148,8 +146,7 @@ def read(call: Call, entity: str, id_: str, tenant: str | None) -> tuple["Record
     RecordMissing, UnknownEntity."""
     within = call.within(tenant)
     found = call.search.search("", ids=[id_], limit=1, **call.among(entity), **within)
-    is_stored = any(one.name == entity for one in call.serving.records.entities())
-    record = call.serving.records.get(entity, id_, **within) if is_stored else None
+    record = call.serving.records.get(entity, id_, **within) if call.serving.is_stored(entity) else None
     if record is None and not found:
         raise RecordMissing(f"{entity} has no record {id_!r:.80}")
     return record or found[0], found[0].matched_text if found else ""
@@ -179,7 +176,7 @@ def status(call: Call, given: models.StatusArguments) -> Mapping[str, Any]:
         "writes": call.serving.writes,
         "entities": [asdict(one) for one in call.search.get_status(**within)],
         "model": next((one.model_name for one in call.search.generations() if one.state == "active"), None),
-        "reindex": next(({**asdict(run), "done": run.done, "seconds_left": run.seconds_left} for run in runs), None),
+        "reindex": next(map(run_document, runs), None),
     }
 
 
@@ -189,7 +186,7 @@ def store(call: Call, given: models.StoreArguments) -> Mapping[str, Any]:
     ]
     within = call.within(given.tenant)
     options = {"on_conflict": given.on_conflict, "create": given.create, **within}
-    check_stored(call.serving, given.entity)
+    call.serving.check_stored(given.entity)
     try:
         report = call.serving.records.insert(given.entity, records, **options)
     except UnknownEntity as error:
@@ -209,28 +206,6 @@ def store(call: Call, given: models.StoreArguments) -> Mapping[str, Any]:
 
 def delete(call: Call, given: models.DeleteArguments) -> Mapping[str, Any]:
     return {"deleted": call.serving.records.delete(given.entity, given.ids, **call.within(given.tenant))}
-
-
-def read_arguments(tool: Tool, given: Mapping[str, Any]) -> models.Arguments:
-    """Raises InvalidInput, which names each argument that is wrong."""
-    try:
-        return tool.arguments.model_validate(given)
-    except ValidationError as error:
-        faults = {fault["loc"][0]: fault for fault in reversed(error.errors())}
-    known = ", ".join(tool.arguments.model_fields)
-    raise InvalidInput(
-        "; ".join(
-            f"{tool.name} has no argument {name!r:.80}. It has: {known}"
-            if fault["type"] == "extra_forbidden"
-            else f"{name}: {fault['msg']}, got {seen(given.get(str(name)))}"
-            for name, fault in sorted(faults.items(), key=str)
-        )
-    )
-
-
-def check_may_write(serving: Serving) -> None:
-    if not serving.writes:
-        raise ReadOnly
 
 
 TOOLS = (

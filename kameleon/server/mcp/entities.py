@@ -5,18 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..documents import facets_document
-from ..entities import EntityDescription, describe, named
-from ..errors import InvalidInput, KameleonError, UnknownEntity, printable, seen
-from ..values import ALL_TENANTS
-from .mcp_budget import tokens
-from .serving import Serving
+from ...documents import facets_document
+from ...entities import EntityDescription, count_values, describe
+from ...errors import InvalidInput, KameleonError, UnknownEntity, printable, seen
+from ...values import ALL_TENANTS
+from ..serving import Serving
+from .budget import tokens
 
 VALUES, EXAMPLES = 10, 3
 """Bound the values of a field that are given: where these are the values of half of the records, and where they are
 examples of many. Chosen, not measured."""
-COUNTED = 20
-"""Bounds the fields of an entity whose values are counted: the facets of one search."""
 DETAILED = 200_000
 """Bounds the records whose values are counted where no entity is named: 100,000 take 1 s of CPU."""
 SUMMARIZED, FIELDS, NAME = 10, 12, 60
@@ -71,14 +69,11 @@ def entity_document(one: EntityDescription, values: Mapping[str, Any]) -> dict[s
 
 def values_of(serving: Serving, one: EntityDescription, within: Mapping[str, Any]) -> Mapping[str, Any]:
     """The values of each field that most records have, with how many; none of an entity whose tenant is not named."""
-    fields = [field.name for field in one.fields if field.filterable][:COUNTED]
-    if not fields or not one.indexed:
-        return {}
     try:
-        listed = serving.search.search("", entities=named(serving.search, [one.name]), facets=fields, limit=1, **within)
+        counted = count_values(serving.search, one, **within)
     except InvalidInput:
         return {}
-    return {name: chosen(values, one.indexed) for name, values in facets_document(listed.facets).items()}
+    return {name: chosen(values, one.indexed) for name, values in facets_document(counted).items()}
 
 
 def chosen(values: Sequence[Mapping[str, Any]], records: int) -> list[Mapping[str, Any]]:

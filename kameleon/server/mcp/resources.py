@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
-from ..errors import InvalidInput, seen
-from ..records import Record
-from .mcp_budget import key_of
-from .mcp_entities import entities_document
-from .mcp_tools import Call, content_of, read
+from ...errors import InvalidInput, seen
+from ...records import Record
+from .budget import key_of
+from .entities import entities_document
+from .tools import Call, content_of, read
 
 TEMPLATE = "kameleon://{entity}/{id}{?tenant}"
 URI = re.compile(r"kameleon://([^/?#]+)(?:/([^?#]+))?(?:\?tenant=([^&#]*))?")

@@ -12,15 +12,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from ..engine import SearchEngine
-from ..errors import InvalidInput, KameleonError, MissingExtra, RecordMissing
-from .mcp_budget import as_text
-from .mcp_entities import names_of, summary_of
-from .mcp_models import schema_of
-from .mcp_resources import TEMPLATE, entity_uri, resource
-from .mcp_tools import TOOLS, Call, Tool, check_may_write, read_arguments
-from .problems import status_of
-from .serving import Serving
+from ...engine import SearchEngine
+from ...errors import InvalidInput, KameleonError, MissingExtra, RecordMissing
+from ..problems import ReadOnly, message_of
+from ..reading import checked
+from ..serving import Serving
+from .budget import as_text
+from .entities import names_of, summary_of
+from .models import schema_of
+from .resources import TEMPLATE, entity_uri, resource
+from .tools import TOOLS, Call, Tool
 
 try:
     import mcp_types as types
@@ -113,9 +114,9 @@ class MCP:
     def run(self, tool: Tool, call: Call, arguments: Mapping[str, Any]) -> types.CallToolResult:
         """An error is a result, too: a model reads it and calls again."""
         try:
-            if tool.writes:
-                check_may_write(self.serving)
-            document = tool.run(call, read_arguments(tool, arguments))
+            if tool.writes and not self.serving.writes:
+                raise ReadOnly
+            document = tool.run(call, checked(tool.arguments, arguments))
         except Exception as error:  # noqa: BLE001 - a client gets an answer whatever fails; the log has the error
             return types.CallToolResult(content=[text_of(explained(error))], is_error=True)
         text = as_text(document)
@@ -222,7 +223,7 @@ def text_of(text: str) -> types.TextContent:
 
 def explained(error: Exception) -> str:
     """What a client gets of an error: that of the server itself without what it is."""
-    if isinstance(error, KameleonError) and status_of(error) != 500:
-        return f"{type(error).__name__}: {error}"
+    if isinstance(error, KameleonError):
+        return f"{type(error).__name__}: {message_of(error)}"
     log.error("a request failed", exc_info=error)
     return "InternalError: the request failed: the server's log has the error"

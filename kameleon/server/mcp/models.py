@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
-from .models import Given
+from ..models import Given
 
 MAX_HITS = 50
 """Bounds the hits of a call. Chosen, not measured."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from ..documents import passage_document, plain
-from ..values import SearchResult
+from ...documents import passage_document, plain
+from ...values import SearchResult
 
 BYTES_A_TOKEN = 3
 """What a token is taken for. The bundled model's tokens are 3.2 to 4.0 bytes of English prose and code, and 1.9 of JSON
