@@ -322,6 +322,17 @@ def test_the_slider_reorders_the_fusion_and_gives_the_weight_back(
     assert "weight" not in browser.current_url
 
 
+def test_an_index_without_embeddings_has_no_weight_to_choose(browser: WebDriver, tmp_path: Path) -> None:
+    search = SearchEngine(kameleon.create_engine(f"sqlite:///{tmp_path / 'words.db'}"))
+    search.index_record("Memo", "1", "wages were not paid")
+    with serving(app(SearchEngine(search.engine, "static"))) as address:
+        assert opened(browser, f"{address}/", q="wages") == ["1"]
+        assert "no embeddings" in browser.find_element(By.CSS_SELECTOR, ".notes").text
+        assert not shown(browser, ".weight-input")
+        assert not button(browser, "Show legs").is_displayed()
+    search.close()
+
+
 def test_similar_records_are_one_step_that_back_undoes(browser: WebDriver, place: str, lamps: SearchEngine) -> None:
     before = opened(browser, place, q="garden", mode="keyword")
     button(hit(browser, "L/4"), "Similar").click()
@@ -387,6 +398,11 @@ def test_a_server_of_one_tenant_offers_no_other(browser: WebDriver, tmp_path: Pa
         assert opened(browser, f"{address}/", q="wages", tenant="globex") == ["of-globex"]
         assert sorted(opened(browser, f"{address}/", q="wages", all_tenants=True)) == ["of-acme", "of-globex"]
         assert opened(browser, f"{address}/", q="wages") == []
+        assert until(browser, lambda: shown(browser, ".chip"))[0].text == "acme"
+        button(browser, "acme").click()
+        assert becomes(browser, ["of-acme"])
+        browser.back()
+        until(browser, lambda: shown(browser, ".chip"))
         button(browser, "Search the records of all tenants").click()
         until(browser, lambda: sorted(ids(browser)) == ["of-acme", "of-globex"])
     search.close()

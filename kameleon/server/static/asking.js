@@ -36,6 +36,11 @@ export function comparesLegs(values) {
   return Boolean(values.legs && values.mode === "hybrid" && values.q.trim() && !values.like);
 }
 
+/** Whether a search had a vector leg: not where the index has no embeddings, or the provider is down. */
+export function searchedVectors(plan) {
+  return Boolean(plan && "vector" in plan.legs);
+}
+
 /** What the page asks for, beside what the user did. */
 export function pageRequest(values, { withLegs = true } = {}) {
   const { path, params } = request(values);

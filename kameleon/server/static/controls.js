@@ -1,5 +1,6 @@
 // What a search is made with: the query, entities, the mode, the weight, and further options.
 
+import { searchedVectors } from "./asking.js";
 import { debounced, fill, h, number, share } from "./dom.js";
 import { get } from "./http.js";
 import * as judging from "./judging.js";
@@ -127,9 +128,10 @@ export function modePicker(state) {
   ], state);
 }
 
-/** The weight of the vector leg. `show(plan)` states the one that was used. */
+/** The weight of the vector leg. `show(plan)` states the one that was used, and hides it where no vector was searched. */
 export function weightSlider(state) {
   let used = state.values.weight ?? 0.5;
+  let weighs = true;
   const input = h("input", { type: "range", min: 0, max: 1, step: STEP, "aria-label": "Weight of the vectors", class: "weight-input" });
   const words = h("span", { class: "figure" });
   const vectors = h("span", { class: "figure" });
@@ -152,7 +154,7 @@ export function weightSlider(state) {
     vectors.textContent = share(weight);
     reset.hidden = state.values.weight === null;
     own.hidden = state.values.weight !== null;
-    element.hidden = state.values.mode !== "hybrid" || !state.values.q.trim() || state.values.like !== null;
+    element.hidden = !weighs || state.values.mode !== "hybrid" || !state.values.q.trim() || state.values.like !== null;
   };
   input.addEventListener("input", () => state.set({ weight: Number(input.value) }));
   state.subscribe(draw);
@@ -161,6 +163,7 @@ export function weightSlider(state) {
   return {
     element,
     show(plan) {
+      weighs = searchedVectors(plan);
       if (state.values.weight === null && plan?.mode === "hybrid") used = plan.weight;
       draw();
     },

@@ -1,12 +1,21 @@
 // What the page says beside the hits: corrections, notes, problems, and that there is nothing.
 
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
+import { get } from "./http.js";
+import { code, sentence } from "./parts.js";
+
+const OFFERED_TENANTS = 12;
 
 /** What was done to the query, and what was left out. */
 export function notices(answer, state) {
   const corrections = Object.entries(answer.corrections ?? {}).map(([typed, taken]) => correction(typed, taken, answer, state));
   const synonyms = Object.entries(answer.synonyms ?? {}).map(([typed, others]) => h("p", { class: "notice" }, "Also searching for ", strong(others.join(", ")), ` (${typed}). `, button("Without synonyms", () => state.set({ synonyms: false }, { push: true }))));
-  return [state.values.like && similarTo(state), corrections, synonyms, answer.note && h("p", { class: "notice" }, sentence(answer.note))];
+  const note = answer.note || (hasNoEmbeddings(answer) ? "keywords alone: the index has no embeddings" : "");
+  return [state.values.like && similarTo(state), corrections, synonyms, note && h("p", { class: "notice" }, code(sentence(note)))];
+}
+
+function hasNoEmbeddings({ plan, hits }) {
+  return plan?.mode === "hybrid" && plan.generation === null && plan.terms.length > 0 && hits.length > 0;
 }
 
 function correction(typed, taken, answer, state) {
@@ -34,14 +43,22 @@ function button(text, does) {
   return h("button", { type: "button", class: "link-button", onclick: does }, text);
 }
 
-function sentence(text) {
-  const begun = text[0].toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+export function problem(error, again, state) {
+  if (error.title === "TenantRequired" && !state.page.tenantIsFixed) return chooseTenant(state);
+  return h("div", { class: "problem", role: "alert" }, h("h2", {}, error.title || "The search failed"), h("p", {}, sentence(error.message)), h("p", {}, button("Try again", again)));
 }
 
-export function problem(error, again, state) {
-  const ofAll = error.title === "TenantRequired" && button("Search the records of all tenants", () => state.set({ all_tenants: true }, { push: true }));
-  return h("div", { class: "problem", role: "alert" }, h("h2", {}, error.title || "The search failed"), h("p", {}, sentence(error.message)), h("p", {}, ofAll || button("Try again", again)));
+/** Offers the tenants with most records, and those of all. */
+function chooseTenant(state) {
+  const offered = h("p", { class: "ways" });
+  const choose = (tenant) => h("button", { type: "button", class: "chip", onclick: () => state.set({ tenant, all_tenants: false }, { push: true }) }, tenant);
+  const offer = async () => {
+    const { tenants } = await get("api/status").catch(() => ({ tenants: [] }));
+    fill(offered, tenants.map(({ tenant }) => tenant).filter(Boolean).slice(0, OFFERED_TENANTS).map(choose));
+  };
+  offer();
+  const all = button("Search the records of all tenants", () => state.set({ all_tenants: true }, { push: true }));
+  return h("div", { class: "empty" }, h("h2", {}, "Whose records?"), h("p", {}, "The records have tenants: choose one here or in Options."), offered, h("p", {}, all));
 }
 
 export function noHits(state) {

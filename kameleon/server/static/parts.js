@@ -29,6 +29,12 @@ export function code(text) {
   return text.split("`").map((part, place) => (place % 2 ? h("code", {}, part) : part));
 }
 
+/** A message of the library as a sentence. */
+export function sentence(text) {
+  const begun = text[0].toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+}
+
 /** "1 query", "2 queries". */
 export function counted(count, one, several = `${one}s`) {
   return `${count.toLocaleString("en")} ${count === 1 ? one : several}`;

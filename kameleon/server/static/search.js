@@ -1,6 +1,6 @@
 // The view "Search": asks as one types, and shows what was found.
 
-import { pageRequest } from "./asking.js";
+import { pageRequest, searchedVectors } from "./asking.js";
 import { entityPicker, modePicker, optionsMenu, queryBar, weightSlider } from "./controls.js";
 import { withCondition } from "./conditions.js";
 import { announce, fill, h, number } from "./dom.js";
@@ -39,7 +39,7 @@ class SearchView {
     this.list = h("ol", { class: "hits" });
     this.after = h("div", { class: "after" });
     this.legs = legsView(this.list);
-    this.legsButton = h("button", { type: "button", class: "button", onclick: () => this.#toggleLegs() }, "Show legs");
+    this.legsButton = h("button", { type: "button", class: "button", hidden: true, onclick: () => this.#toggleLegs() }, "Show legs");
     this.results = h("section", { class: "results", "aria-label": "Hits" });
     this.actions = {
       similar: (hit) => this.#similar(hit),
@@ -127,6 +127,7 @@ class SearchView {
     this.summary.textContent = "";
     fill(this.list);
     fill(this.after);
+    this.#drawTools(this.state.values);
     fill(this.notes, problem(error, () => this.#ask(), this.state));
   }
 
@@ -154,7 +155,7 @@ class SearchView {
 
   #drawTools(values) {
     const canShowLegs = values.mode === "hybrid" && values.q.trim() && !values.like;
-    this.legsButton.hidden = !canShowLegs;
+    this.legsButton.hidden = !canShowLegs || !(values.legs || searchedVectors(this.#answer?.plan));
     this.legsButton.textContent = values.legs ? "Hide legs" : "Show legs";
     this.legsButton.setAttribute("aria-pressed", String(values.legs));
   }
