@@ -479,3 +479,23 @@ def ids_of_python(search: SearchEngine, text: str) -> list[str]:
     names["search"].close()
     names["search"].engine.dispose()
     return found
+
+
+def test_what_is_copied_has_the_servers_tenant_and_asks_for_its_token(browser: WebDriver, tmp_path: Path) -> None:
+    search = SearchEngine(kameleon.create_engine(f"sqlite:///{tmp_path / 'of_tenants.db'}"), "static")
+    for tenant in ("acme", "globex"):
+        search.for_tenant(tenant).index_record("Memo", f"of-{tenant}", "wages were not paid")
+    token = "a token of this test"  # noqa: S105
+    with serving(app(search, tenant="acme", token=token)) as address:
+        browser.get(f"{address}/?q=wages")
+        until(browser, lambda: browser.find_element(By.ID, "token")).send_keys(token, Keys.ENTER)
+        assert until(browser, lambda: ids(browser)) == ["of-acme"]
+        texts = copied(browser)
+        assert ids_of_python(search, texts["Python"]) == ["of-acme"]
+        assert "--tenant acme" in texts["Command line"]
+        assert token not in "".join(texts.values())
+        _, _, header, url = shlex.split(texts["curl"].replace("$KAMELEON_TOKEN", token))
+        headers = dict([header.split(": ")])
+        found = httpx.get(url, headers=headers, trust_env=False)
+        assert [hit["id"] for hit in found.json()["hits"]] == ["of-acme"]
+    search.close()

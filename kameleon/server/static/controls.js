@@ -230,9 +230,9 @@ function check(label, name, state) {
   return h("label", { class: "option option-check" }, h("span", {}, label), h("input", { type: "checkbox", ".checked": state.values[name], onchange: (event) => state.set({ [name]: event.target.checked }) }));
 }
 
-/** Which fields are shown beside a hit's text; the short ones where none is chosen. */
+/** Which fields of stored records are shown beside a hit's text; the short ones where none is chosen. */
 function shownFields(state) {
-  const searched = state.entities.filter(({ name }) => !state.values.entity.length || state.values.entity.includes(name));
+  const searched = state.entities.filter(({ name, kind }) => kind === "records" && (!state.values.entity.length || state.values.entity.includes(name)));
   const names = [...new Set(searched.flatMap(({ fields }) => fields.map(({ name }) => name)))];
   const box = (name) => {
     const change = (event) => {

@@ -21,8 +21,8 @@ const SHORTCUTS = [
   ...(judging.SHORTCUTS ?? []),
 ];
 
-const { writes, tenant, title } = document.body.dataset;
-const state = new State({ writes: writes === "true", tenantIsFixed: tenant === "fixed", title });
+const { writes, tenant, token, title } = document.body.dataset;
+const state = new State({ writes: writes === "true", tenant, tenantIsFixed: tenant !== "", hasToken: token === "true", title });
 const mounted = {};
 
 function showTab() {

@@ -13,7 +13,9 @@ export function shareButton(state) {
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   document.body.append(dialog);
   const write = (embedded) => {
-    const texts = [["Python", python(state.values, embedded)], ["Command line", commandLine(state.values)], ["curl", curl(state.values)], ["Link to this page", new URL(state.url(), location.href).href]];
+    const { tenant, tenantIsFixed, hasToken } = state.page;
+    const values = tenantIsFixed ? { ...state.values, tenant } : state.values;
+    const texts = [["Python", python(values, embedded)], ["Command line", commandLine(values)], ["curl", curl(state.values, hasToken)], ["Link to this page", new URL(state.url(), location.href).href]];
     fill(body, texts.map(([name, text]) => block(name, text)));
   };
   let known = null;
@@ -108,7 +110,8 @@ export function commandLine(values) {
   return parts.join(" ");
 }
 
-export function curl(values) {
+export function curl(values, hasToken) {
   const { path, params } = request(values);
-  return `curl ${shell(urlOf(path, params).href)}`;
+  const token = hasToken ? '-H "Authorization: Bearer $KAMELEON_TOKEN" ' : "";
+  return `curl ${token}${shell(urlOf(path, params).href)}`;
 }
