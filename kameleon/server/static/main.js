@@ -93,8 +93,8 @@ function takeShortcuts() {
   const dialog = helpDialog();
   document.getElementById("help").addEventListener("click", () => dialog.showModal());
   document.addEventListener("keydown", (event) => {
-    const isTyping = event.target.closest("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select, dialog[open]");
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const isTyping = event.target.closest("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select");
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || event.target.closest("dialog[open]")) return;
     if (isTyping && event.key !== "Escape") return;
     if (event.key === "?") dialog.showModal();
     else if (["1", "2", "3"].includes(event.key)) state.set({ tab: Object.keys(VIEWS)[event.key - 1] }, { push: true });
