@@ -383,6 +383,10 @@ def test_keys_move_through_the_hits(browser: WebDriver, place: str) -> None:
     assert json.loads(str(focused.get_attribute("data-key")))[1] == found[1]
     focused.send_keys("e")
     assert focused.find_elements(By.CLASS_NAME, "why")
+    focused.send_keys("]")
+    until(browser, lambda: "weight=" in browser.current_url and is_idle(browser))
+    focused = browser.switch_to.active_element
+    assert json.loads(str(focused.get_attribute("data-key")))[1] == found[1]
     focused.send_keys("?")
     until(browser, lambda: shown(browser, "dialog"))
     browser.switch_to.active_element.send_keys(Keys.ESCAPE)

@@ -50,7 +50,10 @@ function followLinks() {
     });
   }
   state.subscribe((_values, changed) => {
-    if (changed.has("tab")) showTab();
+    if (changed.has("tab")) {
+      showTab();
+      scrollTo({ top: 0 });
+    }
     for (const link of document.querySelectorAll(".tabs [data-tab]")) link.href = state.url({ ...state.values, tab: link.dataset.tab });
   });
 }

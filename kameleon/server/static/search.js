@@ -136,7 +136,9 @@ class SearchView {
     const before = isMoved ? placesOf(this.list) : null;
     this.#answer = answer;
     const items = answer.hits.map((hit, index) => this.#item(hit, index + 1));
+    const focused = this.list.contains(document.activeElement) && document.activeElement.closest("[data-key]").dataset.key;
     fill(this.list, items);
+    if (focused) items.find((item) => item.dataset.key === focused)?.focus({ preventScroll: true });
     if (before) move(this.list, before);
     const showsLegs = Boolean(answer.legs);
     this.legs.element.classList.toggle("is-on", showsLegs);
