@@ -2,14 +2,13 @@
 
 import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 
 import click
 
 from .app import App, common, importing, pass_app
 from .providing import providing
-from .serve import Binding, binding
+from .serve import Binding, announce, binding
 
 PREFIX = "KAMELEON_MCP_DESCRIBE_"
 
@@ -63,18 +62,13 @@ def mcp(app: App, binding: Binding, http: bool, write: bool, max_tokens: int, de
     options = {"descriptions": descriptions, "max_tokens": max_tokens}
     search = app.open(create=write)
     if http:
-        from kameleon.server import app as application
-
-        served = application(
+        binding.run(
             search,
+            lambda address: announce(app, f"{address.rstrip('/')}/mcp", write),
             write=write,
-            tenant=binding.tenant,
-            token=binding.token,
-            hosts=binding.hosts,
             mcp=options,
             page=False,
         )
-        binding.run(served, lambda address: opened(app, f"{address.rstrip('/')}/mcp", write))
         return
     if callable(binding.tenant):
         raise click.UsageError("--tenant-header is of requests by HTTP: add --http, or name one tenant with --tenant")
@@ -82,9 +76,3 @@ def mcp(app: App, binding: Binding, http: bool, write: bool, max_tokens: int, de
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread waits for input, which no exception ends
     serve_stdio(search, write=write, tenant=binding.tenant, **options)
-
-
-def opened(app: App, url: str, write: bool) -> None:
-    kind = "" if write else ", read-only"
-    app.show({"url": url, "write": write}, f"serving {url}{kind}. Ctrl-C ends it")
-    sys.stdout.flush()

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from threading import Thread
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .app import App, common, importing, pass_app
 from .providing import providing
+
+if TYPE_CHECKING:
+    from kameleon import SearchEngine
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,11 +31,13 @@ class Binding:
     root_path: str
     tenant: Any
 
-    def run(self, app: Any, opened: Callable[[str], None]) -> None:
-        """Serve until a signal; `opened` is called with the address."""
+    def run(self, search: "SearchEngine", opened: Callable[[str], None], *, write: bool, **options: Any) -> None:
+        """Serve until a signal, with `options` of the application; `opened` is called with the address."""
+        from kameleon.server import app
         from kameleon.server.running import Prefixed, address_of, listen, run
 
-        served = Prefixed(app, self.root_path) if self.root_path.strip("/") else app
+        made = app(search, write=write, tenant=self.tenant, token=self.token, hosts=self.hosts, **options)
+        served = Prefixed(made, self.root_path) if self.root_path.strip("/") else made
         listening = listen(self.host, self.port)
         opened(address_of(listening, self.root_path))
         run(served, listening)
@@ -131,28 +136,21 @@ def serve(app: App, binding: Binding, write: bool, mcp: bool, no_browser: bool, 
     kameleon serve
     kameleon serve --write --port 9000 --no-browser
     """
-    from kameleon.server import app as application
-
-    served = application(
-        app.open(create=write),
-        write=write,
-        tenant=binding.tenant,
-        token=binding.token,
-        hosts=binding.hosts,
-        mcp=mcp,
-        title=title,
-    )
 
     def opened(address: str) -> None:
         import webbrowser  # slow to load
 
-        kind = "" if write else ", read-only"
-        app.show({"url": address, "write": write}, f"serving {address}{kind}. Ctrl-C ends it")
-        sys.stdout.flush()
+        announce(app, address, write)
         if not no_browser and has_screen():
             Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-    binding.run(served, opened)
+    binding.run(app.open(create=write), opened, write=write, mcp=mcp, title=title)
+
+
+def announce(app: App, url: str, write: bool) -> None:
+    """Print the address of a server, and whether it writes."""
+    app.show({"url": url, "write": write}, f"serving {url}{'' if write else ', read-only'}. Ctrl-C ends it")
+    sys.stdout.flush()
 
 
 def has_screen() -> bool:

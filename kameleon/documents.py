@@ -31,7 +31,7 @@ def results_document(results: SearchResults, *, explain: bool = False) -> dict[s
 
 
 def hit_document(hit: SearchResult, *, explain: bool = False) -> dict[str, Any]:
-    """Without the keys that have nothing to say: `tenant`, `is_pinned`, `passages`, and `explanation` unless wanted."""
+    """Without the keys that are empty: `tenant`, `is_pinned`, `passages`, and `explanation` unless wanted."""
     return {
         "entity": hit.entity,
         "id": hit.id,

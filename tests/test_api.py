@@ -16,7 +16,8 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import JSON
+from sqlalchemy import JSON, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -373,6 +374,44 @@ def test_without_write_nothing_is_written(client: TestClient) -> None:
     assert get(client, "/api/records/Lamp/1")["data"]["name"] == "red desk lamp"
 
 
+READS = [
+    "/",
+    "/metrics",
+    "/api/search?query=lamq&entity=Lamp&legs=true&explain=true&facets=%5B%22kind%22%5D",
+    "/api/similar?entity=Lamp&id=1",
+    "/api/suggest?text=la&entity=Lamp",
+    "/api/records?entity=Lamp",
+    "/api/records/Lamp/1",
+    "/api/entities",
+    "/api/entities/Lamp",
+    "/api/status",
+    "/api/failures",
+    "/api/doctor",
+    "/api/judgements",
+    "/api/judgements/qrels",
+]
+
+
+def test_on_a_connection_that_cannot_write_all_that_reads_is_answered(filled: SearchEngine, backend: str) -> None:
+    engine = create_engine(filled.engine.url)
+    setting = "PRAGMA query_only = ON" if backend == "sqlite" else "SET default_transaction_read_only = on"
+
+    @event.listens_for(engine, "connect")
+    def forbid(connection: Any, _record: Any) -> None:
+        connection.cursor().execute(setting)
+        connection.commit()
+
+    with engine.begin() as connection, pytest.raises(DBAPIError):
+        connection.execute(text("DELETE FROM kdb_meta"))
+    client = TestClient(app(SearchEngine(engine, HashProvider(), create_tables=False)), PLACE)
+    answers = {path: client.get(path).status_code for path in READS}
+    assert answers == dict.fromkeys(READS, 200)
+    judged = {"query": "lamp", "entity": "Lamp", "id": "1", "gain": 1}
+    measured = client.post("/api/evaluate", json={"judgements": [judged], "entity": "Lamp"})
+    assert measured.status_code == 200, measured.text
+    engine.dispose()
+
+
 def test_a_server_for_one_tenant_has_that_alone(filled: SearchEngine) -> None:
     client = TestClient(app(filled, tenant="a", write=True), PLACE)
     assert {hit["tenant"] for hit in get(client, "/api/search", query="order")["hits"]} == {"a"}
@@ -590,7 +629,9 @@ def test_the_document_has_every_operation_and_its_parameters(client: TestClient)
     document = get(client, "/api/openapi.json")
     assert document["openapi"] == "3.1.0"
     search = document["paths"]["/api/search"]
-    body = document["components"]["schemas"]["SearchRequest"]["properties"]
+    schemas = document["components"]["schemas"]
+    assert [name for name in schemas if not name.isalpha()] == [], "two models have one name"
+    body = schemas["SearchRequest"]["properties"]
     names = {parameter["name"] for parameter in search["get"]["parameters"]}
     assert names == body.keys()
     assert {"where", "limit", "cursor", "legs", "passages"} <= names

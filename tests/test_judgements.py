@@ -333,6 +333,14 @@ def test_files_are_read_as_judgements_of_records_in_the_index(tenants: SearchEng
         list(qrels_lines([Judgement("q", "E", "a\tb")]))
 
 
+def test_a_query_has_the_id_that_the_page_gives_it_and_a_gain_all_its_digits() -> None:
+    judged = [Judgement("order #1 (ü)!", "E", "1", 1234567), Judgement("a/b", "E", "1", 0.1234567)]
+    assert [line.split("\t")[::2] for line in list(qrels_lines(judged))[1:]] == [
+        ["order%20%231%20(%C3%BC)!", "1234567\n"],
+        ["a%2Fb", "0.1234567\n"],
+    ]
+
+
 def test_the_doctor_notes_judged_records_that_are_not_there(tenants: SearchEngine) -> None:
     tenants.judgements.set("shoes", [("Product", "s0"), ("Product", "gone"), ("Page", "1")], tenant="acme")
     tenants.judgements.set("model", [("Product", "gone")], 0, tenant="acme")

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 from asyncio import to_thread
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -477,6 +478,25 @@ def test_what_is_copied_finds_what_is_shown(
             assert [hit["id"] for hit in httpx.get(url, trust_env=False).json()["hits"]] == wanted, url
             browser.get(texts["Link to this page"])
             assert becomes(browser, wanted)
+
+
+HOSTILE: list[dict[str, Any]] = [
+    {"q": "lamp\x1b[201~\n'$(touch x)'\\\x9b desk"},
+    {"like": ["--base-url=http://evil.example", "-d"], "entity": "-e"},
+]
+
+
+@pytest.mark.parametrize("state", HOSTILE)
+def test_what_is_copied_of_a_link_does_nothing_in_a_terminal(browser: WebDriver, place: str, state: Any) -> None:
+    opened(browser, place, **state)
+    text = copied(browser)["Command line"]
+    assert text.isprintable()
+    shell = 'kameleon() { printf "%s\\0" "$@"; }; ' + text
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"})
+    words = done.stdout.decode().split("\0")[:-1]
+    wanted = state.get("like") or [state["q"]]
+    assert words[-len(wanted) :] == wanted
+    assert "like" not in state or words[-len(wanted) - 1] == "--"
 
 
 def ids_of_python(search: SearchEngine, text: str) -> list[str]:

@@ -126,3 +126,10 @@ def test_a_text_of_many_words_is_read_as_text() -> None:
     assert parse(text) == Asked(text)
     assert parse(text.removesuffix(" word")).phrases == ("wait a moment", "now")
     assert parse('"' + "a phrase of many words " * 9 + '"').phrases
+
+
+@pytest.mark.parametrize("pair", ['""', "“”", '-""', '"-"'])
+def test_a_query_of_quotes_is_read_once(pair: str) -> None:
+    quotes = pair * (MAX_QUERY // len(pair) - 10)
+    assert parse(quotes) == Asked(quotes)
+    assert parse(f"{quotes} jaguar -car") == Asked(f"{quotes} jaguar ", excluded=("car",))

@@ -222,6 +222,15 @@ def test_an_object_for_a_tenant_takes_no_other(search: SearchEngine) -> None:
             search.for_tenant(missing)
 
 
+def test_a_call_is_for_a_thousand_tenants_at_most(search: SearchEngine) -> None:
+    search.index_record("Note", 1, "red fox", tenant="acme")
+    tenants = [f"t{number}" for number in range(999)]
+    assert ids(search.search("fox", tenant=["acme", *tenants])) == ["1"]
+    for calling in (search.search, search.suggest):
+        with pytest.raises(InvalidInput, match=r"tenants are 1,000 at most"):
+            calling("fox", tenant=(str(number) for number in range(10**9)))
+
+
 def test_an_index_without_tenants_is_searched_as_before(search: SearchEngine) -> None:
     search.index_record("Note", 1, "red fox")
     assert ids(search.search("fox")) == ids(search.search("fox", tenant=["", "a"])) == ["1"]

@@ -33,7 +33,7 @@ def _faults(scan: Scan) -> list[Fault]:
         found = scan.store.health.faults(connection, has_provider=scan.index.services.provider is not None)
         found += scan.store.policies.faults(connection)
         found += scan.store.health.keyword_faults(connection)
-    with scan.index.transaction() as connection:
+    with scan.index.reading() as connection:
         return found + scan.store.health.index_faults(connection)
 
 

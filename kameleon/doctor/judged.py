@@ -1,11 +1,9 @@
-"""Checks what the judgements that are kept with the index name. Imports `indexing`, `stores` and `values`."""
+"""Checks what the judgements that are kept with the index name. Imports `indexing`."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..indexing.judgements import read_judgements
-from ..stores.tables import parts
-from ..values import Ref
+from ..indexing.judgements import indexed, read_judgements
 from .findings import Finding, Tally
 from .scan import Scan
 
@@ -14,13 +12,10 @@ def unknown(scan: Scan) -> Iterator[Finding]:
     """Judged records that are not in the index."""
     with scan.index.reading(tenants=scan.tenants) as connection:
         refs = sorted({one.ref for one in read_judgements(scan.index, connection, scan.tenants)})
-    there, tally = set[Ref](), Tally()
-    for part in parts(refs, scan.batch_size):
-        with scan.index.reading(tenants=scan.tenants) as connection:
-            there.update(scan.store.contents.states(connection, part, None))
+    there, tally = indexed(scan.index, refs, scan.tenants), Tally()
     tally.add(ref for ref in refs if ref not in there)
     message = "judged records that are not in the index, which `kameleon eval` counts as not found"
     for finding in tally.findings(
-        "unknown-judged", message, "`kameleon judgements remove` where they are gone for good"
+        "unknown-judged", message, "`kameleon judgements remove QUERY` where they are gone for good"
     ):
         yield replace(finding, severity="note")

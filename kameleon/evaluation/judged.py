@@ -1,4 +1,4 @@
-"""Finds the records that were judged in the index. Imports `errors`, `judgements`, `orm`, `search`, `stores`,
+"""Finds the records that were judged in the index. Imports `errors`, `indexing`, `judgements`, `orm`, `search`,
 `values` and `engine`."""
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,10 +8,10 @@ from math import isfinite
 from typing import TYPE_CHECKING, Unpack
 
 from ..errors import InvalidInput, seen
+from ..indexing.judgements import indexed
 from ..judgements import Judgement
 from ..orm.queries import Queries
 from ..search.query import TenantOption
-from ..stores.tables import parts
 from ..values import ALL_TENANTS, Ref, Tenants
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def judged_by(
 
 def _find_kept(search: "SearchEngine", judgements: Sequence[Judgement], tenants: Tenants) -> Judged:
     refs = list(dict.fromkeys(one.ref for one in judgements))
-    there = _there(search, refs, tenants)
+    there = indexed(search.index, refs, tenants)
     gains: dict[str, dict[Ref, float]] = {one.query: {} for one in judgements}
     for one in judgements:
         if one.gain > 0:
@@ -76,18 +76,9 @@ def _find_kept(search: "SearchEngine", judgements: Sequence[Judgement], tenants:
         judged = f"of {len(gains)} judged queries none has a relevant record that is in the index"
         raise InvalidInput(
             f"{judged if gains else 'no query is judged'}. Judge hits as relevant: on the page of `kameleon serve "
-            "--write`, by `kameleon judgements`, or search.judgements.set(query, [hit])"
+            "--write`, by `kameleon judgements set QUERY --relevant ENTITY/ID`, or search.judgements.set(query, [hit])"
         )
     return Judged(found, {query: query for query in found}, len(gains) - len(found), len(refs), len(refs) - len(there))
-
-
-def _there(search: "SearchEngine", refs: Sequence[Ref], tenants: Tenants) -> set[Ref]:
-    """Those that are in the index."""
-    found = set[Ref]()
-    for part in parts(refs, IDS_A_READ):
-        with search.index.reading(tenants=tenants) as connection:
-            found.update(search.index.store.contents.states(connection, part, None))
-    return found
 
 
 def find_judged(

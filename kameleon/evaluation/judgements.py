@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
+from urllib.parse import quote
 
 from ..errors import InvalidInput
 from ..indexing.judgements import MAX_GAIN
@@ -74,11 +74,13 @@ def qrels_lines(judgements: Iterable[Judgement]) -> Iterator[str]:
                 f"a line of qrels cannot hold the record {record!r:.80}: it has tabs, ends of lines or spaces at an "
                 "end. `kameleon judgements list --json` has it"
             )
-        yield f"{id_of(one.query)}\t{record}\t{one.gain:g}\n"
+        gain = int(one.gain) if one.gain == int(one.gain) else one.gain
+        yield f"{id_of(one.query)}\t{record}\t{gain}\n"
 
 
 def id_of(query: str) -> str:
-    return sha256(query.encode()).hexdigest()[:12]
+    """An id that follows from the query, the same as in the files of the page."""
+    return quote(query, safe="!*'()")
 
 
 def _numbered(lines: Iterable[str], name: str) -> Iterator[tuple[int, str]]:

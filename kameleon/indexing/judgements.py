@@ -109,6 +109,15 @@ def read_judgements(
     ]
 
 
+def indexed(index: "Index", refs: Sequence[Ref], tenants: Tenants) -> set[Ref]:
+    """Those of the judged records that are in the index."""
+    found = set[Ref]()
+    for part in parts(refs, IDS_A_STATEMENT):
+        with index.reading(tenants=tenants) as connection:
+            found.update(index.store.contents.states(connection, part, None))
+    return found
+
+
 def write_judgements(
     index: "Index", connection: Connection, tenant: str, judgements: Iterable[Judgement]
 ) -> list[Judgement]:
@@ -149,7 +158,7 @@ def _check_number(index: "Index", connection: Connection, tenant: str) -> None:
     if count > MAX_JUDGEMENTS:
         raise InvalidInput(
             f"judgements are {MAX_JUDGEMENTS:,} at most for a tenant, and {MAX_JUDGEMENTS:,} without one: this makes "
-            f"{count:,}. Evaluate more from files: `kameleon eval --queries … --qrels …`"
+            f"{count:,}. Evaluate more from files: --queries and --qrels of `kameleon eval`"
         )
 
 

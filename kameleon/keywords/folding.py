@@ -1,4 +1,4 @@
-"""Moves the tail of a partition to segments, and says what is due: a fold, or a step of a merge. Imports `telemetry`,
+"""Moves the tail of a partition to segments, and finds what is due: a fold, or a step of a merge. Imports `telemetry`,
 `forking` and `stores`.
 
 Folds and merges run in transactions of kameleon's own, after those of the application. What a step takes it deletes and

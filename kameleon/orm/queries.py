@@ -57,8 +57,8 @@ class Queries:
     ) -> SearchResults:
         with retrieval(self._index.engine) as observed:
             loading = self._loading(listed(entity, entities), session, options)
-            asked = self._query(query, entity, entities, connection, **options)
-            return self._answered(observed, asked, connection, loading)
+            parsed = self._query(query, entity, entities, connection, **options)
+            return self._answered(observed, parsed, connection, loading)
 
     def similar(
         self,

@@ -75,14 +75,14 @@ def parse(text: str, fields: Collection[str] = ()) -> Asked:
     prefixes: dict[str, None] = {}
     said: dict[tuple[str, str], None] = {}
     kept: list[str] = []
-    end = operators = 0
+    end = operators = looked = 0
     has_plain = has_flags = False
     for found in SYNTAX.finditer(text):
         if operators == MAX_OPERATORS:
             break
         words = operand(found)
-        before = text[end : found.start()]
-        has_plain = has_plain or LETTER.search(before) is not None
+        has_plain = has_plain or LETTER.search(text, looked, found.start()) is not None
+        looked = found.start()
         if len(words) > MAX_CHARACTERS or not is_operator(found, words, fields):
             continue
         if found["no_word"]:
@@ -99,8 +99,8 @@ def parse(text: str, fields: Collection[str] = ()) -> Asked:
             excluded[words] = None
             words = ""
         operators += 1
-        kept += (before, words)
-        end = found.end()
+        kept += (text[end : found.start()], words)
+        end = looked = found.end()
     rest = "".join([*kept, text[end:]])
     if excluded and not LETTER.search(rest):
         rest = ""

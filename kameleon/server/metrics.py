@@ -2,7 +2,7 @@
 and `values`."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,9 @@ def routes(serving: Serving) -> list[BaseRoute]:
 
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        joined = Joined([PROCESS.figures.registry, IndexFigures(serving)])
+        joined = CollectorRegistry()
+        for collector in (PROCESS.figures.registry, IndexFigures(serving)):
+            joined.register(collector)
         return Response(encode(joined), headers={"content-type": content_type, "cache-control": "no-store"})
 
     return [Route("/metrics", metrics, name="metrics")]
@@ -84,18 +86,6 @@ class Process:
 
 
 PROCESS = Process()
-
-
-class Joined(CollectorRegistry):
-    """The metrics of several collectors, as an encoder takes them."""
-
-    def __init__(self, collectors: Sequence[Any]) -> None:
-        super().__init__()
-        self._joined = collectors
-
-    def collect(self) -> Iterator[Metric]:
-        for collector in self._joined:
-            yield from collector.collect()
 
 
 class IndexFigures(Collector):

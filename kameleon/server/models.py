@@ -36,14 +36,14 @@ Gain = Annotated[float, Field(ge=0, le=MAX_GAIN)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Hit(BaseModel):
+class GivenHit(BaseModel):
     """A hit, of which its entity and id are read."""
 
     entity: Name
     id: Id
 
 
-Record = Id | Annotated[list[Id], Field(min_length=2, max_length=2)] | Hit
+Record = Id | Annotated[list[Id], Field(min_length=2, max_length=2)] | GivenHit
 
 
 class Given(BaseModel):

@@ -46,7 +46,7 @@ def described(serving: Serving, routes: Iterable[BaseRoute]) -> dict[str, Any]:
     }
 
 
-TOKEN = {"type": "http", "scheme": "bearer", "description": "The token of `kameleon serve --token`."}
+TOKEN = {"type": "http", "scheme": "bearer", "description": "The token that the server was started with."}
 PROBLEM = {
     "description": "What was wrong, with the value and the next step.",
     "content": {"application/problem+json": {"schema": {"$ref": REFERENCE.format(model="Problem")}}},

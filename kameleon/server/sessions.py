@@ -7,17 +7,15 @@ it, and another token ends all sessions. It is set only where a server has a tok
 import hashlib
 import hmac
 import time
-from pathlib import Path
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.templating import Jinja2Templates
 
 from ..errors import InvalidInput
+from .page import TEMPLATES
 
-TEMPLATES = Jinja2Templates(directory=Path(__file__).parent / "templates")
 SHORTEST_TOKEN = 16
 """Characters of a token at least, so that trying all is no way in. Chosen, not measured."""
 SESSION_S = 12 * 3600

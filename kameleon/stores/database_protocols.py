@@ -170,7 +170,7 @@ class Health(Protocol):
         """Finds what is wrong with the database's settings and extensions."""
 
     def index_faults(self, connection: Connection) -> list[Fault]:
-        """Finds the broken indexes; in a transaction that may write."""
+        """Finds the broken indexes; in a transaction that has read nothing before, since those being built are not."""
 
     def mend(self, fault: Fault) -> None:
         """Repairs a fault as far as no administrator is needed, in transactions of its own."""

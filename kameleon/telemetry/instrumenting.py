@@ -1,4 +1,4 @@
-"""Turns OpenTelemetry on and off. Imports `errors`."""
+"""Begins and ends tracing and measuring with OpenTelemetry. Imports `errors`."""
 
 import os
 from typing import TYPE_CHECKING, Any, Protocol

@@ -9,7 +9,7 @@ from ...entities import named
 from ...errors import ProviderError
 from ...values import SearchResult, SearchResults
 from ..answers import SearchAnswer, Suggestions
-from ..models import Hit, Searching, SearchRequest, SimilarRequest, SuggestRequest, Within
+from ..models import GivenHit, Searching, SearchRequest, SimilarRequest, SuggestRequest, Within
 from ..operations import Call, Operation
 from ..replies import Reply
 from ..serving import Serving
@@ -73,7 +73,7 @@ def options_of(given: Searching) -> dict[str, Any]:
 
 def pair_of(one: Any) -> Any:
     """A record that is given as a hit, by its entity and id."""
-    return (one.entity, one.id) if isinstance(one, Hit) else one
+    return (one.entity, one.id) if isinstance(one, GivenHit) else one
 
 
 def searched(serving: Serving, *given: str | Iterable[str] | None) -> dict[str, Any]:

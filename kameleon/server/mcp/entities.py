@@ -1,4 +1,4 @@
-"""What a client is told of the entities: their fields, how many records they have, and values to filter by. Imports
+"""Describes the entities to clients: their fields, how many records they have, and values to filter by. Imports
 `documents`, `entities`, `errors` and `values`."""
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -181,7 +181,7 @@ class HitsResult(TypedDict):
 
 
 class RecordResult(TypedDict):
-    """`text` is a part of a long text, or of the one field that was asked for, from `start` on; `next_start` is where
+    """`text` is a part of a long text, or of the one field that is named, from `start` on; `next_start` is where
     it goes on, null at its end. `left_out` are the fields that are not in `data`, with their characters."""
 
     entity: str
@@ -231,7 +231,7 @@ class DeleteResult(TypedDict):
 
 @cache
 def schema_of(kind: Any, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The JSON Schema of arguments or of a result, without titles and defaults of null, which tell a model nothing."""
+    """The JSON Schema of arguments or of a result, without titles and defaults of null, which models do not need."""
     schema: dict[str, Any] = shortened(TypeAdapter(kind).json_schema())
     schema["properties"] = {name: one for name, one in schema["properties"].items() if name not in without}
     return schema

@@ -163,7 +163,7 @@ class MCP:
         async with stdio_server() as (received, sent):
             await server.run(received, sent, server.create_initialization_options())
 
-    async def serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of Streamable HTTP by itself: there are no sessions, so any process may answer the next."""
         if scope["method"] != "POST":
             await Response(status_code=405, headers={"Allow": "POST"})(scope, receive, send)
@@ -187,15 +187,7 @@ def serve_stdio(search: SearchEngine, *, write: bool = False, tenant: str | None
 
 
 def routes(serving: Serving, **options: Any) -> list[BaseRoute]:
-    mcp = MCP(serving, **options)
-
-    class Endpoint:
-        """An object, for Starlette to call it as an application, for any method."""
-
-        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            await mcp.serve_http(scope, receive, send)
-
-    return [Route("/mcp", Endpoint())]
+    return [Route("/mcp", MCP(serving, **options))]
 
 
 def check_options(descriptions: Mapping[str, str], max_tokens: int) -> None:

@@ -55,7 +55,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Tool:
-    """`arguments` and `result` are what its schemas are made of; `run` gives the result. A client is told whether it
+    """`arguments` and `result` are what its schemas are made of; `run` gives the result. Clients see whether it
     `writes`, and if so whether it `destroys` something, or changes nothing when it is repeated."""
 
     name: str

@@ -1,5 +1,7 @@
 // Reads and changes a filter of the library: {"status": {"$in": ["open"]}, "price": {"$gte": 10}}.
 
+import { shown } from "./texts.js";
+
 const LIMITS = ["$gte", "$gt", "$lte", "$lt"];
 
 /** The values that a condition on one field allows, null where it is no such condition. */
@@ -43,15 +45,11 @@ export function toggled(where, field, value) {
 /** A condition as a few words. */
 export function described(field, condition) {
   const values = valuesOf(condition);
-  if (values) return `${field}: ${values.map((value) => shownValue(plain(value))).join(" or ")}`;
+  if (values) return `${field}: ${values.map((value) => shown(plain(value))).join(" or ")}`;
   const bounds = boundsOf(condition);
   if (!bounds) return field.startsWith("$") ? JSON.stringify({ [field]: condition }) : `${field} ${JSON.stringify(condition)}`;
   const { from, to } = bounds;
   const below = condition.$lt !== undefined ? "below " : "up to ";
   if (from === undefined) return `${field}: ${below}${to}`;
   return to === undefined ? `${field}: from ${from}` : `${field}: ${from} to ${condition.$lt !== undefined ? "below " : ""}${to}`;
-}
-
-export function shownValue(value) {
-  return value === null ? "none" : String(value);
 }

@@ -1,9 +1,9 @@
 // What a search is made with: the query, entities, the mode, the weight, and further options.
 
-import { searchedVectors } from "./asking.js";
 import { debounced, fill, h, number, share } from "./dom.js";
 import { get } from "./http.js";
 import * as judging from "./judging.js";
+import { searchedEntities, searchedVectors, within } from "./requests.js";
 
 const TYPING = 20;
 const COMPLETING = 150;
@@ -44,13 +44,12 @@ export function queryBar(state) {
 
 function completing(input, offered, state) {
   let running;
-  const ask = debounced(async () => {
+  const complete = debounced(async () => {
     running?.abort();
     running = new AbortController();
     const text = input.value;
     if (text.trim().length < 2 || /\s$/.test(text)) return void fill(offered);
-    const { entity, tenant, all_tenants } = state.values;
-    const params = { text, limit: 6, entity, ...(all_tenants ? { all_tenants } : { tenant }) };
+    const params = { text, limit: 6, entity: state.values.entity, ...within(state.values) };
     try {
       const { suggestions } = await get("api/suggest", params, { signal: running.signal });
       fill(offered, suggestions.filter((one) => one.toLowerCase() !== text.trim().toLowerCase()).map(button));
@@ -66,7 +65,7 @@ function completing(input, offered, state) {
     fill(offered);
     state.set({ q: input.value, like: null });
   };
-  return ask;
+  return complete;
 }
 
 /** Which entities are searched: none chosen is all of them. */
@@ -101,7 +100,7 @@ function entityItem({ name, indexed }, chosen, state) {
 }
 
 /** Buttons of which one is pressed. */
-export function segmented(label, name, choices, state) {
+function segmented(label, name, choices, state) {
   const element = h("div", { class: "segmented", role: "group", "aria-label": label });
   const draw = () =>
     fill(
@@ -174,7 +173,7 @@ export function weightSlider(state) {
   };
 }
 
-/** What is asked for less often. */
+/** Options that are changed less often. */
 export function optionsMenu(state) {
   const body = h("div", { class: "menu-body" });
   const element = h("details", { class: "menu" }, h("summary", { class: "button" }, "Options"), body);
@@ -232,8 +231,8 @@ function check(label, name, state) {
 
 /** Which fields of stored records are shown beside a hit's text; the short ones where none is chosen. */
 function shownFields(state) {
-  const searched = state.entities.filter(({ name, kind }) => kind === "records" && (!state.values.entity.length || state.values.entity.includes(name)));
-  const names = [...new Set(searched.flatMap(({ fields }) => fields.map(({ name }) => name)))];
+  const stored = searchedEntities(state).filter(({ kind }) => kind === "records");
+  const names = [...new Set(stored.flatMap(({ fields }) => fields.map(({ name }) => name)))];
   const box = (name) => {
     const change = (event) => {
       const others = state.values.fields.filter((one) => one !== name);

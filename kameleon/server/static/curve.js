@@ -10,7 +10,7 @@ const BESIDE = { top: 14, right: 8, bottom: 4, left: 8 }; // as far in as the en
 export const hasCurve = (found) => found.weight !== null && Object.keys(found.ndcg_by_weight).length > 0;
 
 /** The points of an evaluation, by weight. */
-export function points({ ndcg_by_weight: ndcg, errors_by_weight: errors }) {
+function points({ ndcg_by_weight: ndcg, errors_by_weight: errors }) {
   return Object.entries(ndcg)
     .map(([weight, value]) => ({ weight: Number(weight), value, error: errors[weight] ?? 0 }))
     .sort((a, b) => a.weight - b.weight);
@@ -26,7 +26,7 @@ export function at(drawn, weight) {
   return { weight, value: between("value"), error: between("error") };
 }
 
-/** A sentence for those who do not see the curve. */
+/** A sentence for screen readers. */
 export function summary(drawn, current, best) {
   const figure = (weight) => at(drawn, weight).value.toFixed(3);
   return (
@@ -79,7 +79,7 @@ function axes(marks, { x, y, height, isBeside }) {
 }
 
 /**
- * Draws an evaluation as wide as asked: the band of its error, the curve, the index's weight (a ring, and a broken line
+ * Draws an evaluation: the band of its error, the curve, the index's weight (a ring, and a broken line
  * at its nDCG@10), the best (a diamond) and the weight that is chosen now (a vertical line).
  */
 export function draw(evaluation, { width, height, chosen, onChoose, isBeside = false }) {

@@ -3,12 +3,12 @@
 import { h, share } from "./dom.js";
 
 const NAMES = { keyword: "Keywords", vector: "Vectors", rerank: "Reranker" };
-const CLOSE = 0.005;
+const CLOSE = 0.005; // the difference of scores that are shown as equal
 
 const isLeg = (part) => part.leg in NAMES;
 
 /** How much each leg gives to the score, 0 to 1 both. */
-export function contributions(hit) {
+function contributions(hit) {
   const given = { keyword: 0, vector: 0 };
   for (const part of hit.explanation ?? []) if (part.leg in given) given[part.leg] = part.weight * part.evidence;
   return given;
@@ -62,7 +62,7 @@ function boostBar(part) {
   const name = part.leg.slice("boost:".length);
   return h(
     "div",
-    { class: `bar-row of-boost ${part.score < 1 ? "is-lowered" : ""}` },
+    { class: "bar-row of-boost" },
     h("span", { class: "bar-name", title: `Boost: ${name}` }, "Boost"),
     h("span", { class: "bar", "aria-hidden": "true" }, h("span", { class: "bar-fill", "--share": strength })),
     h("span", { class: "bar-figure figure" }, `× ${part.score.toFixed(2)}`),
@@ -71,20 +71,20 @@ function boostBar(part) {
 }
 
 function sentences(hit, legs, others) {
-  const said = [];
+  const texts = [];
   const fused = legs.filter((part) => part.leg !== "rerank");
   if (fused.length > 1) {
     const sum = fused.reduce((total, part) => total + part.weight * part.score, 0);
-    said.push(`Ranked by ${fused.map((part) => `${share(part.weight)} × ${share(part.score)}`).join(" + ")} = ${share(sum)}, each leg's score normalised.`);
+    texts.push(`Ranked by ${fused.map((part) => `${share(part.weight)} × ${share(part.score)}`).join(" + ")} = ${share(sum)}, each leg's score normalised.`);
   }
   const factor = others.filter((part) => part.leg.startsWith("boost:")).reduce((product, part) => product * part.score, 1);
   const evidence = legs.reduce((total, part) => total + part.weight * part.evidence, 0);
   if (factor === 1 && fused.length > 0 && legs.length === fused.length && evidence - hit.score > CLOSE) {
-    said.push(`The score is at most that of the hit before: ${share(hit.score)} instead of ${share(evidence)}.`);
+    texts.push(`The score is at most that of the hit before: ${share(hit.score)} instead of ${share(evidence)}.`);
   }
   for (const part of others) {
-    if (part.leg === "pinned") said.push(`Pinned to place ${part.rank}, whatever the score.`);
-    if (part.leg === "diversity") said.push(`Place ${part.rank} by relevance; at most ${share(part.raw)} like a hit before it.`);
+    if (part.leg === "pinned") texts.push(`Pinned to place ${part.rank}, whatever the score.`);
+    if (part.leg === "diversity") texts.push(`Place ${part.rank} by relevance; at most ${share(part.raw)} like a hit before it.`);
   }
-  return said;
+  return texts;
 }

@@ -1,20 +1,22 @@
 // Filters beside the hits: by the values that fields have, by ranges of numbers and of dates, and as JSON.
 
-import { countRequest, entitiesFor } from "./asking.js";
-import { boundsOf, described, plain, shownValue, toggled, valuesOf, withCondition } from "./conditions.js";
+import { boundsOf, described, plain, toggled, valuesOf, withCondition } from "./conditions.js";
 import { debounced, fill, h, number } from "./dom.js";
 import { get } from "./http.js";
+import { countRequest, entitiesFor, within } from "./requests.js";
+import { shown } from "./texts.js";
 
-const FEW_NUMBERS = 8;
-const SHOWN_VALUES = 7;
-const MOST_FIELDS = 20;
-const OPEN_AT_FIRST = 4;
-const LONGEST_VALUE = 60;
+// All chosen, not measured.
+const FEW_NUMBERS = 8; // different numbers that are offered one by one; of more, a range
+const SHOWN_VALUES = 7; // values of a field before "more"
+const MOST_FIELDS = 20; // fields, as the facets of one search
+const OPEN_AT_FIRST = 4; // fields that are open
+const LONGEST_VALUE = 60; // characters of a value
 const MONTHS = 24;
-const IDLE = 250;
-const MOST_ENTITIES = 5;
-const SAMPLED = 50;
-const LONGEST_SAMPLED = 40;
+const IDLE = 250; // milliseconds after an answer before values are counted
+const MOST_ENTITIES = 5; // entities that are searched together and filtered by their fields
+const SAMPLED = 50; // records that are read for fields of short texts
+const LONGEST_SAMPLED = 40; // characters of a short text
 const DATE = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$/;
 
 /** How a field is filtered: "values", "range", "dates", or null where its values are too many to choose from. */
@@ -69,15 +71,14 @@ class Panel {
   /** Finds the fields of the searched entities, and how each is filtered. */
   async define() {
     const names = this.#names();
-    const { tenant, all_tenants } = this.state.values;
-    const within = all_tenants ? { all_tenants } : { tenant };
-    this.#defined = JSON.stringify([names, within]);
+    const whose = within(this.state.values);
+    this.#defined = JSON.stringify([names, whose]);
     const known = this.#defined;
     this.#fields = [];
     this.#drawn = new Map();
     this.#isDefining = true;
     if (names.length) fill(this.element, h("p", { class: "notice" }, "Counting the values of the fields…"));
-    const described = names.length > MOST_ENTITIES ? [] : await Promise.all(names.map((name) => this.#entity(name, within)));
+    const described = names.length > MOST_ENTITIES ? [] : await Promise.all(names.map((name) => this.#entity(name, whose)));
     if (known !== this.#defined) return;
     this.#isDefining = false;
     const present = described.filter(Boolean);
@@ -88,11 +89,11 @@ class Panel {
     this.count();
   }
 
-  async #entity(name, within) {
-    const key = JSON.stringify([name, within]);
+  async #entity(name, whose) {
+    const key = JSON.stringify([name, whose]);
     if (!this.#described.has(key)) {
-      const asked = get(`api/entities/${encodeURIComponent(name)}`, within).then((entity) => withShort(entity, within), () => null);
-      this.#described.set(key, asked);
+      const described = get(`api/entities/${encodeURIComponent(name)}`, whose).then((entity) => withShort(entity, whose), () => null);
+      this.#described.set(key, described);
     }
     return this.#described.get(key);
   }
@@ -111,9 +112,9 @@ class Panel {
     const open = this.#fields.filter(({ name, kind }) => this.#open?.has(name) && kind !== "range" && !(isWhole && kind === "values"));
     const own = open.filter(({ name }) => values.where?.[name] !== undefined);
     const others = open.filter((field) => !own.includes(field));
-    const asked = [[values, others], ...own.map((field) => [{ ...values, where: withCondition(values.where, field.name) }, [field]])];
+    const wanted = [[values, others], ...own.map((field) => [{ ...values, where: withCondition(values.where, field.name) }, [field]])];
     try {
-      const found = await Promise.all(asked.filter(([, fields]) => fields.length).map(([wanted, fields]) => this.#facets(wanted, fields, signal)));
+      const found = await Promise.all(wanted.filter(([, fields]) => fields.length).map(([of, fields]) => this.#facets(of, fields, signal)));
       this.#counts = Object.assign({}, ...found);
       this.#draw();
     } catch (error) {
@@ -196,7 +197,7 @@ class Panel {
 
   #value(name, value, count, isChosen) {
     const box = h("input", { type: "checkbox", ".checked": isChosen, "data-focus": `${name}=${JSON.stringify(value)}`, onchange: () => this.#set(toggled(this.state.values.where, name, value)) });
-    return h("li", {}, h("label", { class: count === 0 && !isChosen ? "value is-none" : "value" }, box, h("span", { class: "value-name" }, shownValue(plain(value))), h("span", { class: "count figure" }, count === null ? "" : number(count))));
+    return h("li", {}, h("label", { class: count === 0 && !isChosen ? "value is-none" : "value" }, box, h("span", { class: "value-name" }, shown(plain(value))), h("span", { class: "count figure" }, count === null ? "" : number(count))));
   }
 
   #range({ name, values }) {
@@ -253,12 +254,12 @@ function valueOf(counted) {
 }
 
 /** An entity with the values of those searched fields, too, that are short in the first records: names, states. */
-async function withShort(entity, within) {
-  const { hits } = await get("api/search", { ...within, entity: entity.name, limit: SAMPLED, highlight: false });
+async function withShort(entity, whose) {
+  const { hits } = await get("api/search", { ...whose, entity: entity.name, limit: SAMPLED, highlight: false });
   const texts = entity.fields.filter(({ filterable, text }) => text && !filterable).map(({ name }) => name);
   const short = texts.filter((name) => isShort(hits.map((hit) => hit.data?.[name])));
   if (!short.length) return entity;
-  const { facets } = await get("api/search", { ...within, entity: entity.name, limit: 1, highlight: false, facets: JSON.stringify(short.slice(0, MOST_FIELDS)) });
+  const { facets } = await get("api/search", { ...whose, entity: entity.name, limit: 1, highlight: false, facets: JSON.stringify(short.slice(0, MOST_FIELDS)) });
   const fields = entity.fields.map((field) => (short.includes(field.name) ? { ...field, filterable: true } : field));
   return { ...entity, fields, values: { ...entity.values, ...facets } };
 }

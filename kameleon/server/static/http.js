@@ -1,7 +1,7 @@
 // Calls the API. Every URL is relative to the page, so that a path prefix works.
 
 /** What the API answered instead of a result (RFC 9457), or that it did not answer. */
-export class Problem extends Error {
+class Problem extends Error {
   constructor({ status = 0, title = "", detail = "" }) {
     super(detail || title || `HTTP status ${status}`);
     this.status = status;

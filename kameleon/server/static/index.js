@@ -2,7 +2,7 @@
 
 import { announce, fill, h, number, share } from "./dom.js";
 import { get } from "./http.js";
-import { button, code, counted, notice, problemBox, sentence, table, working } from "./parts.js";
+import { button, code, counted, emptyIndex, notice, problemBox, sentence, table, working } from "./parts.js";
 
 const BUSY_MS = 2000; // between two readings while a reindex runs or records are pending
 const IDLE_MS = 15000; // otherwise; both chosen, not measured
@@ -34,13 +34,13 @@ export function mount(element, state) {
     if (isShown) timer = setTimeout(tick, status && isBusy(status) ? BUSY_MS : IDLE_MS);
   }
 
-  /** A page that is not seen does not ask. */
+  /** A page that is not seen reads nothing. */
   function tick() {
     if (document.hidden) timer = setTimeout(tick, BUSY_MS);
     else read();
   }
 
-  /** Makes a part again only where its values have changed: who reads or scrolls in it is not disturbed. */
+  /** Makes a part again only where its values have changed, so that it stays scrolled and selected. */
   function part(name, values, make) {
     const text = JSON.stringify(values);
     if (made[name] !== text) fill(parts[name], make(values));
@@ -89,7 +89,7 @@ const isBusy = ({ entities: all, reindex: run }) => Boolean(run?.owner) || all.s
 const sum = (all, name) => all.reduce((total, each) => total + (each[name] ?? 0), 0);
 
 function summary({ version, writes, entities: all, generations: made, cache, size: sizes }) {
-  if (!all.length) return empty(writes);
+  if (!all.length) return emptyIndex("Records that are written are found at once.", writes && notice("This server writes: POST /api/records does it, too."));
   const active = made.find(({ state }) => state === "active");
   const figures = [
     ["Records", number(sum(all, "indexed")), `of ${counted(all.length, "entity", "entities")}`],
@@ -115,18 +115,6 @@ function sizeFigure({ database, tables }) {
 function figureItem(name, value, detail, level) {
   const kind = level ? `index-figure is-${level}` : "index-figure";
   return h("div", { class: kind }, h("dt", {}, name), h("dd", {}, value, h("small", {}, detail)));
-}
-
-function empty(writes) {
-  const example = `kameleon data insert Contact '{"id": "7", "name": "Ann Lee", "about": "met in Oslo"}'`;
-  return h(
-    "div",
-    { class: "empty" },
-    h("h2", {}, "The index is empty"),
-    h("p", {}, "Insert a record, and it can be searched at once:"),
-    h("pre", { class: "code", tabindex: 0 }, example),
-    writes && h("p", {}, "This server writes: POST /api/records does it, too."),
-  );
 }
 
 /** A run that works, or one that ended before its generation was complete. */
@@ -228,7 +216,7 @@ function generations(all) {
   return [table("Generations", columns, all)];
 }
 
-/** The doctor reads the whole index, so it runs when it is asked to. */
+/** The doctor reads the whole index, so it runs at the press of a button. */
 function checks(state) {
   const result = h("div", { "aria-live": "polite" });
   const start = button("Run the checks", run);

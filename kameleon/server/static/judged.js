@@ -6,7 +6,7 @@ import { asFiles } from "./judgements.js";
 import { button, counted, notice, onWidth, problemBox, refill, working } from "./parts.js";
 import { measured } from "./weighing.js";
 
-const MOST_SHOWN = 50; // queries, until all are asked for; chosen, not measured
+const MOST_SHOWN = 50; // queries, before "Show all"; chosen, not measured
 
 /** Fills the tab. Returns what the page calls when it is shown. */
 export function view(element, state, { judgements, evaluations }) {

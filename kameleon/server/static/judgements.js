@@ -2,7 +2,7 @@
 
 import { get, send } from "./http.js";
 
-export const storageKey = `kameleon.judgements:${document.body.dataset.records}`;
+const storageKey = `kameleon.judgements:${document.body.dataset.records}`;
 
 const key = ({ query, entity, id, tenant }) => JSON.stringify([query, entity, id, tenant ?? ""]);
 

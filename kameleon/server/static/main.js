@@ -1,10 +1,11 @@
 // The page's entry: the tabs, the colours, the shortcuts. Each view is a module with `mount(element, state)`, which is
 // called when its tab is first shown; what mount returns may have `show()`, called each time, and `hide()`.
 
-import { h, fill } from "./dom.js";
+import { h } from "./dom.js";
 import { State } from "./state.js";
 import * as index from "./index.js";
 import * as judging from "./judging.js";
+import { dialog } from "./parts.js";
 import * as search from "./search.js";
 
 const VIEWS = { search, judge: judging, index };
@@ -80,26 +81,17 @@ function helpDialog() {
   const rows = SHORTCUTS.map(([keys, does]) =>
     h("div", {}, h("dt", {}, keys.split(", ").map((key) => h("kbd", {}, key))), h("dd", {}, does)),
   );
-  const dialog = h("dialog", { class: "dialog", "aria-labelledby": "help-title" });
-  fill(
-    dialog,
-    h("h2", { id: "help-title" }, "Keyboard"),
-    h("dl", { class: "shortcuts" }, rows),
-    h("form", { method: "dialog" }, h("button", { class: "button" }, "Close")),
-  );
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  document.body.append(dialog);
-  return dialog;
+  return dialog("help-title", "Keyboard", "dialog", h("dl", { class: "shortcuts" }, rows));
 }
 
 function takeShortcuts() {
-  const dialog = helpDialog();
-  document.getElementById("help").addEventListener("click", () => dialog.showModal());
+  const help = helpDialog();
+  document.getElementById("help").addEventListener("click", () => help.showModal());
   document.addEventListener("keydown", (event) => {
     const isTyping = event.target.closest("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select");
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || event.target.closest("dialog[open]")) return;
     if (isTyping && event.key !== "Escape") return;
-    if (event.key === "?") dialog.showModal();
+    if (event.key === "?") help.showModal();
     else if (["1", "2", "3"].includes(event.key)) state.set({ tab: Object.keys(VIEWS)[event.key - 1] }, { push: true });
     else if (mounted[state.values.tab]?.key?.(event) !== true) return;
     event.preventDefault();

@@ -19,9 +19,24 @@ export function problemBox(problem, again) {
     "div",
     { class: "problem", role: "alert" },
     h("h2", {}, problem.title || "The request failed"),
-    problem.message !== problem.title && h("p", {}, problem.message),
+    problem.message !== problem.title && h("p", {}, code(sentence(problem.message))),
     button("Try again", again),
   );
+}
+
+/** That nothing is indexed, and how that changes. */
+export function emptyIndex(text, ...more) {
+  const example = `kameleon data insert Note '{"id": 1, "text": "The first record"}'`;
+  return h("div", { class: "empty" }, h("h2", {}, "The index is empty"), h("p", {}, text), h("pre", { class: "code", tabindex: 0 }, example), more);
+}
+
+/** A dialog that a press beside it closes, too. */
+export function dialog(id, title, kind, ...content) {
+  const close = h("form", { method: "dialog" }, h("button", { class: "button" }, "Close"));
+  const element = h("dialog", { class: kind, "aria-labelledby": id }, h("h2", { id }, title), content, close);
+  element.addEventListener("click", (event) => event.target === element && element.close());
+  document.body.append(element);
+  return element;
 }
 
 /** A text with its `commands` as code. */

@@ -1,6 +1,5 @@
-// The view "Search": asks as one types, and shows what was found.
+// The view "Search": searches while a query is typed, and shows the hits.
 
-import { pageRequest, searchedVectors } from "./asking.js";
 import { entityPicker, modePicker, optionsMenu, queryBar, weightSlider } from "./controls.js";
 import { withCondition } from "./conditions.js";
 import { announce, fill, h, number } from "./dom.js";
@@ -9,11 +8,12 @@ import { hitItem, redrawFacts } from "./hits.js";
 import { get } from "./http.js";
 import { legsView } from "./legs.js";
 import { emptyIndex, noHits, notices, problem } from "./messages.js";
+import { pageRequest, searchedVectors, within } from "./requests.js";
 import { shareButton } from "./sharing.js";
 import { sortPicker } from "./sorting.js";
 
-const SLOW = 300;
-const ASKED_FOR = ["q", "entity", "mode", "fusion", "weight", "where", "sort", "min_score", "limit", "diversity", "passages", "group_by", "synonyms", "rules", "tenant", "all_tenants", "like", "legs"];
+const SLOW = 300; // milliseconds before a search is shown as running; chosen, not measured
+const SEARCHED_BY = ["q", "entity", "mode", "fusion", "weight", "where", "sort", "min_score", "limit", "diversity", "passages", "group_by", "synonyms", "rules", "tenant", "all_tenants", "like", "legs"];
 
 export function mount(element, state) {
   const view = new SearchView(element, state);
@@ -60,7 +60,7 @@ class SearchView {
       ...[filterChips(state), this.weight.element, this.notes, this.legs.element, this.after],
     );
     const controls = h("div", { class: "controls" }, this.bar.offered, modePicker(state), optionsMenu(state));
-    const main = h("div", { class: "found" }, h("div", { class: "asking" }, this.bar.element, controls), this.results);
+    const main = h("div", { class: "found" }, h("div", { class: "query-area" }, this.bar.element, controls), this.results);
     this.filters.element.prepend(this.picker.element);
     fill(element, h("div", { class: "columns" }, this.filters.element, main));
     this.element = element;
@@ -68,18 +68,17 @@ class SearchView {
 
   start() {
     this.state.subscribe((_values, changed) => {
-      const names = ASKED_FOR.filter((name) => changed.has(name));
-      if (names.length) this.#ask({ isMoved: names.every((name) => name === "weight" || name === "fusion") });
+      const names = SEARCHED_BY.filter((name) => changed.has(name));
+      if (names.length) this.#search({ isMoved: names.every((name) => name === "weight" || name === "fusion") });
       if (changed.has("fields")) redrawFacts(this.list, this);
       if (changed.has("tenant") || changed.has("all_tenants")) this.#loadEntities();
     });
-    this.#ask().then(() => this.#loadEntities()); // hits come first
+    this.#search().then(() => this.#loadEntities()); // hits come first
   }
 
   async #loadEntities() {
-    const { tenant, all_tenants } = this.state.values;
     try {
-      const { entities } = await get("api/entities", all_tenants ? { all_tenants } : { tenant });
+      const { entities } = await get("api/entities", within(this.state.values));
       this.state.entities = entities;
       this.picker.show(entities);
       this.sort.draw();
@@ -90,9 +89,9 @@ class SearchView {
     }
   }
 
-  /** Asks for the first page; an older request that still runs is aborted. `isMoved`: only what orders the fusion was
+  /** Requests the first page; an older request that still runs is aborted. `isMoved`: only what orders the fusion was
    * changed, so that the legs are as they were. */
-  async #ask({ isMoved = false } = {}) {
+  async #search({ isMoved = false } = {}) {
     this.#running?.abort();
     const running = (this.#running = new AbortController());
     this.results.setAttribute("aria-busy", "true");
@@ -128,7 +127,7 @@ class SearchView {
     fill(this.list);
     fill(this.after);
     this.#drawTools(this.state.values);
-    fill(this.notes, problem(error, () => this.#ask(), this.state));
+    fill(this.notes, problem(error, () => this.#search(), this.state));
   }
 
   #draw(answer, { isMoved = false } = {}) {
@@ -181,7 +180,7 @@ class SearchView {
         fill(this.after, answer.cursor && this.#more(answer.cursor));
         this.legs.link();
       } catch (error) {
-        if (error.name !== "AbortError") fill(this.after, problem(error, () => this.#ask(), this.state));
+        if (error.name !== "AbortError") fill(this.after, problem(error, () => this.#search(), this.state));
       }
     });
     return button;

@@ -1,17 +1,16 @@
 // The same search as Python, curl and a command line, to copy.
 
 import { copyText, fill, h } from "./dom.js";
-import { options, request } from "./asking.js";
 import { get, urlOf } from "./http.js";
+import { dialog } from "./parts.js";
+import { options, request } from "./requests.js";
 
 const FLAGS = { fusion: "--fusion", weight: "--weight", mode: "--mode", min_score: "--min-score", diversity: "--diversity", sort: "--sort", limit: "--limit", passages: "--passages", group_by: "--group-by", tenant: "--tenant" };
 const SIMILAR_LACKS = ["fusion", "weight", "sort", "diversity", "group_by", "synonyms", "rules"];
 
 export function shareButton(state) {
-  const body = h("div", { class: "share-body" });
-  const dialog = h("dialog", { class: "dialog dialog-wide", "aria-labelledby": "share-title" }, h("h2", { id: "share-title" }, "This search, to copy"), body, h("form", { method: "dialog" }, h("button", { class: "button" }, "Close")));
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  document.body.append(dialog);
+  const body = h("div");
+  const element = dialog("share-title", "This search, to copy", "dialog dialog-wide", body);
   const write = (embedded) => {
     const { tenant, tenantIsFixed, hasToken } = state.page;
     const values = tenantIsFixed ? { ...state.values, tenant } : state.values;
@@ -21,7 +20,7 @@ export function shareButton(state) {
   let known = null;
   const open = async () => {
     write(known);
-    dialog.showModal();
+    element.showModal();
     known ??= await generation();
     write(known);
   };
@@ -48,7 +47,7 @@ function block(name, text) {
 }
 
 /** A value as Python writes it; {"$date": …} as a date. */
-export function literal(value) {
+function literal(value) {
   if (value === null) return "None";
   if (value === true) return "True";
   if (value === false) return "False";
@@ -68,7 +67,7 @@ function moment(text) {
   return text.length === 10 ? `date.fromisoformat(${quoted(text)})` : `datetime.fromisoformat(${quoted(text)})`;
 }
 
-export function python(values, embedded = null) {
+function python(values, embedded = null) {
   const { entity, all_tenants, ...rest } = options(values);
   const many = entity && (entity.length > 1 || values.like);
   const named = entity ? { [values.like ? "entities" : "entity"]: many ? entity : entity[0] } : {};
@@ -90,14 +89,17 @@ export function python(values, embedded = null) {
   ].join("\n");
 }
 
+/** Quotes a word. Control characters, by which pasted text could act on a terminal, are escaped as bash and zsh do. */
 function shell(text) {
+  if (/[\u0000-\u001f\u007f-\u009f]/.test(text)) {
+    return `$'${text.replace(/[\\']/g, "\\$&").replace(/[\u0000-\u001f\u007f-\u009f]/g, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`)}'`;
+  }
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-export function commandLine(values) {
+function commandLine(values) {
   const given = options(values);
   const parts = ["kameleon", values.like ? "similar" : "search"];
-  if (values.like) parts.push(...values.like.map(shell));
   for (const entity of given.entity ?? []) parts.push("--entity", shell(entity));
   if (given.where) parts.push("--where", shell(JSON.stringify(given.where)));
   for (const [name, flag] of Object.entries(FLAGS)) {
@@ -106,11 +108,13 @@ export function commandLine(values) {
   if (given.all_tenants) parts.push("--all-tenants");
   if (!values.like && given.synonyms === false) parts.push("--no-synonyms");
   if (!values.like && given.rules === false) parts.push("--no-rules");
-  if (!values.like && values.q.trim()) parts.push(...(values.q.startsWith("-") ? ["--"] : []), shell(values.q));
+  const words = values.like ?? (values.q.trim() ? [values.q] : []);
+  if (words.some((word) => word.startsWith("-"))) parts.push("--");
+  parts.push(...words.map(shell));
   return parts.join(" ");
 }
 
-export function curl(values, hasToken) {
+function curl(values, hasToken) {
   const { path, params } = request(values);
   const token = hasToken ? '-H "Authorization: Bearer $KAMELEON_TOKEN" ' : "";
   return `curl ${token}${shell(urlOf(path, params).href)}`;

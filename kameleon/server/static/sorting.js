@@ -1,6 +1,6 @@
 // How the hits are ordered.
 
-import { entitiesFor } from "./asking.js";
+import { entitiesFor, searchedEntities } from "./requests.js";
 import { fill, h } from "./dom.js";
 
 const SORTABLE = ["integer", "number", "date", "datetime", "text", "boolean", "any"];
@@ -8,7 +8,7 @@ const SORTABLE = ["integer", "number", "date", "datetime", "text", "boolean", "a
 export function sortPicker(state) {
   const element = h("select", { class: "select", "aria-label": "Order", onchange: (event) => state.set({ sort: event.target.value, entity: entitiesFor(state) }, { push: true }) });
   const draw = () => {
-    const chosen = state.entities.filter(({ name }) => !state.values.entity.length || state.values.entity.includes(name));
+    const chosen = searchedEntities(state);
     const fields = chosen.length ? chosen[0].fields.filter(({ name, type, text }) => !text && SORTABLE.includes(type) && chosen.every((one) => one.fields.some((field) => field.name === name))) : [];
     const { sort } = state.values;
     const isRanked = state.values.q.trim() || state.values.like;

@@ -1,4 +1,4 @@
-// The page's state, which is in its URL: whoever opens the URL sees the same.
+// The page's state, which its URL has, so that a link restores it.
 
 /** Each value with its default. A name is that of the search option in the library where it is one. */
 const DEFAULTS = {
@@ -71,7 +71,7 @@ export function isDefault(name, value) {
   return same(value, DEFAULTS[name]);
 }
 
-export function toQuery(values) {
+function toQuery(values) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(values)) {
     if (isDefault(name, value)) continue;
@@ -82,7 +82,7 @@ export function toQuery(values) {
   return text ? `?${text}` : "";
 }
 
-export function fromQuery(text) {
+function fromQuery(text) {
   const query = new URLSearchParams(text);
   const values = { ...DEFAULTS };
   for (const [name, initial] of Object.entries(DEFAULTS)) {

@@ -2,14 +2,15 @@
 
 import { h } from "./dom.js";
 
+// All chosen, not measured; in characters but for the last.
 const LONGEST_TITLE = 160;
 const LONGEST_FACT = 48;
-const LONGEST_MARKED = 20_000;
+const LONGEST_MARKED = 20_000; // of a text whose lines are compared with fields
 const MOST_FACTS = 6;
 const BEYOND_BMP = /[\u{10000}-\u{10FFFF}]/u;
 
 /** The nodes of a text with <mark> around its spans. */
-export function marked(text, spans) {
+function marked(text, spans) {
   const characters = BEYOND_BMP.test(text) ? Array.from(text) : text;
   const part = (start, end) => (typeof characters === "string" ? characters.slice(start, end) : characters.slice(start, end).join(""));
   const nodes = [];
@@ -125,6 +126,5 @@ export function shown(value) {
   if (value === null || value === undefined) return "none";
   if (Array.isArray(value)) return value.map(shown).join(", ");
   if (typeof value === "object") return JSON.stringify(value);
-  if (typeof value === "number") return String(value);
   return String(value);
 }

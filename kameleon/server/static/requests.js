@@ -7,7 +7,7 @@ const SHARED = ["entity", "where", "sort", "limit", "passages", "group_by", "ten
 /** Characters of the snippets beside two legs. */
 const ONE_LINE = 72;
 
-/** The options of `search`, or of `similar`, that are not as the library has them without being asked. */
+/** The options of `search`, or of `similar`, that differ from the defaults of the library. */
 export function options(values) {
   const names = [...SHARED, ...RANKING];
   const given = names.filter((name) => !isDefault(name, values[name]) && applies(name, values));
@@ -31,8 +31,13 @@ export function request(values) {
   return { path: "api/search", params: { query: values.q, ...(entity ? { entity } : {}), ...rest } };
 }
 
+/** The parameters that name whose records are meant. */
+export function within({ tenant, all_tenants }) {
+  return all_tenants ? { all_tenants } : { tenant };
+}
+
 /** Whether the two legs are to be shown beside the fusion, where there is one. */
-export function comparesLegs(values) {
+function comparesLegs(values) {
   return Boolean(values.legs && values.mode === "hybrid" && values.q.trim() && !values.like);
 }
 
@@ -41,7 +46,7 @@ export function searchedVectors(plan) {
   return Boolean(plan && "vector" in plan.legs);
 }
 
-/** What the page asks for, beside what the user did. */
+/** The same with what the page shows beside hits: explanations, and the legs where they are compared. */
 export function pageRequest(values, { withLegs = true } = {}) {
   const { path, params } = request(values);
   const compares = comparesLegs(values);
@@ -52,6 +57,11 @@ export function pageRequest(values, { withLegs = true } = {}) {
 export function countRequest(values, facets) {
   const { path, params } = request(values);
   return { path, params: { ...params, limit: 1, highlight: false, facets } };
+}
+
+/** The entities that are searched, as the API describes them. */
+export function searchedEntities({ entities, values: { entity } }) {
+  return entities.filter(({ name }) => !entity.length || entity.includes(name));
 }
 
 /** The entities that a filter, an order or counts by field have to name: the columns of a mapped class are known where
