@@ -5,9 +5,11 @@ import os
 import re
 import shlex
 import subprocess
+from asyncio import to_thread
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -20,12 +22,13 @@ from selenium.webdriver.remote.webelement import WebElement
 from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 import kameleon
 from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.server import app, page
 from kameleon.server.running import Prefixed
-from stress.workloads.browser import reported, serving, shown, until
+from stress.workloads.browser import reported, serving, shaped, shown, until
 
 from .conftest import Indexes
 
@@ -206,6 +209,42 @@ def test_a_range_and_a_filter_as_json_are_one_filter(browser: WebDriver, place: 
     assert "No filter" in until(browser, lambda: browser.find_element(By.CSS_SELECTOR, ".fault").text)
 
 
+def test_fields_are_said_to_be_missing_only_once_they_are_known(browser: WebDriver, lamps: SearchEngine) -> None:
+    known, application = Event(), app(lamps)
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/api/entities/Lamp":
+            await to_thread(known.wait)
+        await application(scope, receive, send)
+
+    groups = (By.CSS_SELECTOR, ".groups")
+    with serving(late) as address:
+        try:
+            opened(browser, f"{address}/", entity="Lamp")
+            until(browser, lambda: "Counting" in browser.find_element(*groups).text)
+            browser.find_element(By.ID, "query").send_keys("oak")
+            until(browser, lambda: "q=oak" in browser.current_url and is_idle(browser))
+            assert "Counting" in browser.find_element(*groups).text
+        finally:
+            known.set()
+        until(browser, lambda: "state" in browser.find_element(*groups).text)
+
+
+def test_filters_of_a_phone_are_shown_from_their_beginning_and_left_for_the_hits(
+    browser: WebDriver, place: str
+) -> None:
+    shaped(browser, 360, 400)
+    opened(browser, place, entity="Lamp", limit=50)
+    logo, tab = (browser.find_element(By.CSS_SELECTOR, each).rect for each in (".logo", ".tabs a"))
+    assert logo["x"] + logo["width"] <= tab["x"]
+    browser.execute_script("scrollTo(0, 300)")
+    button(browser, "Filters").click()
+    until(browser, lambda: browser.execute_script("return scrollY") == 0)
+    button(browser, "Show the hits").click()
+    assert not shown(browser, ".filters")
+    assert becomes(browser, ["L-1", "L-2", "L-3", "L-5", "L/4"])
+
+
 class Base(DeclarativeBase):
     pass
 
@@ -284,6 +323,17 @@ def test_the_slider_reorders_the_fusion_and_gives_the_weight_back(
     assert "weight" not in browser.current_url
 
 
+def test_an_index_without_embeddings_has_no_weight_to_choose(browser: WebDriver, tmp_path: Path) -> None:
+    search = SearchEngine(kameleon.create_engine(f"sqlite:///{tmp_path / 'words.db'}"))
+    search.index_record("Memo", "1", "wages were not paid")
+    with serving(app(SearchEngine(search.engine, "static"))) as address:
+        assert opened(browser, f"{address}/", q="wages") == ["1"]
+        assert "no embeddings" in browser.find_element(By.CSS_SELECTOR, ".notes").text
+        assert not shown(browser, ".weight-input")
+        assert not button(browser, "Show legs").is_displayed()
+    search.close()
+
+
 def test_similar_records_are_one_step_that_back_undoes(browser: WebDriver, place: str, lamps: SearchEngine) -> None:
     before = opened(browser, place, q="garden", mode="keyword")
     button(hit(browser, "L/4"), "Similar").click()
@@ -334,6 +384,14 @@ def test_keys_move_through_the_hits(browser: WebDriver, place: str) -> None:
     assert json.loads(str(focused.get_attribute("data-key")))[1] == found[1]
     focused.send_keys("e")
     assert focused.find_elements(By.CLASS_NAME, "why")
+    focused.send_keys("]")
+    until(browser, lambda: "weight=" in browser.current_url and is_idle(browser))
+    focused = browser.switch_to.active_element
+    assert json.loads(str(focused.get_attribute("data-key")))[1] == found[1]
+    focused.send_keys("?")
+    until(browser, lambda: shown(browser, "dialog"))
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    until(browser, lambda: not shown(browser, "dialog"))
     focused.send_keys("/")
     assert browser.switch_to.active_element.get_attribute("id") == "query"
 
@@ -349,6 +407,11 @@ def test_a_server_of_one_tenant_offers_no_other(browser: WebDriver, tmp_path: Pa
         assert opened(browser, f"{address}/", q="wages", tenant="globex") == ["of-globex"]
         assert sorted(opened(browser, f"{address}/", q="wages", all_tenants=True)) == ["of-acme", "of-globex"]
         assert opened(browser, f"{address}/", q="wages") == []
+        assert until(browser, lambda: shown(browser, ".chip"))[0].text == "acme"
+        button(browser, "acme").click()
+        assert becomes(browser, ["of-acme"])
+        browser.back()
+        until(browser, lambda: shown(browser, ".chip"))
         button(browser, "Search the records of all tenants").click()
         until(browser, lambda: sorted(ids(browser)) == ["of-acme", "of-globex"])
     search.close()
@@ -444,3 +507,23 @@ def ids_of_python(search: SearchEngine, text: str) -> list[str]:
     names["search"].close()
     names["search"].engine.dispose()
     return found
+
+
+def test_what_is_copied_has_the_servers_tenant_and_asks_for_its_token(browser: WebDriver, tmp_path: Path) -> None:
+    search = SearchEngine(kameleon.create_engine(f"sqlite:///{tmp_path / 'of_tenants.db'}"), "static")
+    for tenant in ("acme", "globex"):
+        search.for_tenant(tenant).index_record("Memo", f"of-{tenant}", "wages were not paid")
+    token = "a token of this test"  # noqa: S105
+    with serving(app(search, tenant="acme", token=token)) as address:
+        browser.get(f"{address}/?q=wages")
+        until(browser, lambda: browser.find_element(By.ID, "token")).send_keys(token, Keys.ENTER)
+        assert until(browser, lambda: ids(browser)) == ["of-acme"]
+        texts = copied(browser)
+        assert ids_of_python(search, texts["Python"]) == ["of-acme"]
+        assert "--tenant acme" in texts["Command line"]
+        assert token not in "".join(texts.values())
+        _, _, header, url = shlex.split(texts["curl"].replace("$KAMELEON_TOKEN", token))
+        headers = dict([header.split(": ")])
+        found = httpx.get(url, headers=headers, trust_env=False)
+        assert [hit["id"] for hit in found.json()["hits"]] == ["of-acme"]
+    search.close()

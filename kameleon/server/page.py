@@ -24,12 +24,12 @@ def routes(serving: Serving) -> list[BaseRoute]:
 
 
 def context(serving: Serving, request: Request) -> dict[str, Any]:
-    return {"serving": serving, "modules": MODULES, "records": digest(serving, request)}
+    tenant = "" if serving.tenant is None else serving.within(request)["tenant"]
+    return {"serving": serving, "modules": MODULES, "tenant": tenant, "records": digest(serving, tenant)}
 
 
-def digest(serving: Serving, request: Request) -> str:
+def digest(serving: Serving, tenant: str) -> str:
     """Distinguishes what the browser keeps of one database and tenant from what it keeps of others at this address."""
     url = serving.search.engine.url
     name = Path(url.database or "").absolute() if url.get_backend_name() == "sqlite" else url.database
-    tenant = "" if serving.tenant is None else serving.within(request)["tenant"]
     return sha256(repr((url.host, url.port, str(name), tenant)).encode()).hexdigest()[:16]

@@ -18,7 +18,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 T = TypeVar("T")
 CHROMIUM, CHROMEDRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -36,7 +36,7 @@ SERIOUS = ("serious", "critical")
 
 
 @contextmanager
-def serving(application: Starlette) -> Iterator[str]:
+def serving(application: ASGIApp) -> Iterator[str]:
     """The address of an application on the loopback interface, in a thread of this process."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(application, log_config=None, lifespan="off")

@@ -3,7 +3,7 @@
 import { debounced, fill, h, number, share } from "./dom.js";
 import { get } from "./http.js";
 import * as judging from "./judging.js";
-import { searchedEntities, within } from "./requests.js";
+import { searchedEntities, searchedVectors, within } from "./requests.js";
 
 const TYPING = 20;
 const COMPLETING = 150;
@@ -127,9 +127,10 @@ export function modePicker(state) {
   ], state);
 }
 
-/** The weight of the vector leg. `show(plan)` states the one that was used. */
+/** The weight of the vector leg. `show(plan)` states the one that was used, and hides it where no vector was searched. */
 export function weightSlider(state) {
   let used = state.values.weight ?? 0.5;
+  let weighs = true;
   const input = h("input", { type: "range", min: 0, max: 1, step: STEP, "aria-label": "Weight of the vectors", class: "weight-input" });
   const words = h("span", { class: "figure" });
   const vectors = h("span", { class: "figure" });
@@ -152,7 +153,7 @@ export function weightSlider(state) {
     vectors.textContent = share(weight);
     reset.hidden = state.values.weight === null;
     own.hidden = state.values.weight !== null;
-    element.hidden = state.values.mode !== "hybrid" || !state.values.q.trim() || state.values.like !== null;
+    element.hidden = !weighs || state.values.mode !== "hybrid" || !state.values.q.trim() || state.values.like !== null;
   };
   input.addEventListener("input", () => state.set({ weight: Number(input.value) }));
   state.subscribe(draw);
@@ -161,6 +162,7 @@ export function weightSlider(state) {
   return {
     element,
     show(plan) {
+      weighs = searchedVectors(plan);
       if (state.values.weight === null && plan?.mode === "hybrid") used = plan.weight;
       draw();
     },
@@ -178,11 +180,11 @@ export function optionsMenu(state) {
   const draw = () =>
     fill(
       body,
-      choice("Fusion", "fusion", [["weighted", "Weighted sum of the scores"], ["rrf", "Reciprocal ranks (RRF)"], ["dbsf", "By their distribution (DBSF)"]], state),
+      choice("Fusion", "fusion", [["weighted", "Weighted scores"], ["rrf", "Reciprocal ranks (RRF)"], ["dbsf", "By distribution (DBSF)"]], state),
       choice("Hits", "limit", [10, 20, 50, 100].map((limit) => [limit, String(limit)]), state),
       slider("Least score", "min_score", state),
       slider("Diversity", "diversity", state),
-      choice("Passages", "passages", [0, 1, 3, 5].map((count) => [count, count ? `The best ${count}` : "None"]), state),
+      choice("Passages", "passages", [0, 1, 3, 5].map((count) => [count, { 0: "None", 1: "The best" }[count] ?? `The best ${count}`]), state),
       choice("Group by", "group_by", [["", "Nothing"], ["entity", "Entity"]], state),
       check("Synonyms", "synonyms", state),
       check("Query rules", "rules", state),
@@ -227,9 +229,10 @@ function check(label, name, state) {
   return h("label", { class: "option option-check" }, h("span", {}, label), h("input", { type: "checkbox", ".checked": state.values[name], onchange: (event) => state.set({ [name]: event.target.checked }) }));
 }
 
-/** Which fields are shown beside a hit's text; the short ones where none is chosen. */
+/** Which fields of stored records are shown beside a hit's text; the short ones where none is chosen. */
 function shownFields(state) {
-  const names = [...new Set(searchedEntities(state).flatMap(({ fields }) => fields.map(({ name }) => name)))];
+  const stored = searchedEntities(state).filter(({ kind }) => kind === "records");
+  const names = [...new Set(stored.flatMap(({ fields }) => fields.map(({ name }) => name)))];
   const box = (name) => {
     const change = (event) => {
       const others = state.values.fields.filter((one) => one !== name);

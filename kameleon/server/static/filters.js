@@ -32,7 +32,7 @@ function kindOf({ type }, values) {
 /** The panel. `define()` finds the fields to filter by; `show()` counts for a search that was made. */
 export function filtersPanel(state) {
   const groups = h("div", { class: "groups" });
-  const element = h("section", { class: "filters", "aria-label": "Filters" }, groups, jsonFilter(state));
+  const element = h("section", { class: "filters", "aria-label": "Filters", tabindex: "-1" }, groups, jsonFilter(state));
   const panel = new Panel(state, groups);
   return { element, show: () => panel.count(), define: () => panel.define(), isFilterable: (entity, field) => panel.isFilterable(entity, field) };
 }
@@ -44,6 +44,7 @@ class Panel {
   #expanded = new Set();
   #drawn = new Map();
   #defined = "";
+  #isDefining = false;
   #described = new Map();
   #running;
 
@@ -75,9 +76,11 @@ class Panel {
     const known = this.#defined;
     this.#fields = [];
     this.#drawn = new Map();
+    this.#isDefining = true;
     if (names.length) fill(this.element, h("p", { class: "notice" }, "Counting the values of the fields…"));
     const described = names.length > MOST_ENTITIES ? [] : await Promise.all(names.map((name) => this.#entity(name, whose)));
     if (known !== this.#defined) return;
+    this.#isDefining = false;
     const present = described.filter(Boolean);
     this.#fields = present.length ? filtered(present).slice(0, MOST_FIELDS) : [];
     this.#open = new Set(this.#fields.slice(0, OPEN_AT_FIRST).map(({ name }) => name));
@@ -133,6 +136,7 @@ class Panel {
 
   /** Draws the groups that are not as they were; a group that a pointer is on stays. */
   #draw() {
+    if (this.#isDefining) return;
     const focused = document.activeElement?.dataset?.focus;
     if (this.element.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox])")) return;
     const drawn = this.#drawn;
@@ -213,7 +217,8 @@ class Panel {
       this.#set(withCondition(this.state.values.where, name, Object.keys(condition).length ? condition : undefined));
     };
     for (const field of fields) field.addEventListener("change", change);
-    return h("div", { class: `bounds of-${type}` }, fields[0], h("span", { class: "soft", "aria-hidden": "true" }, "to"), fields[1]);
+    const ends = [type === "date" && "from", fields[0], "to", fields[1]].filter(Boolean);
+    return h("div", { class: `bounds of-${type}` }, ends.map((end) => (typeof end === "string" ? h("span", { class: "soft", "aria-hidden": "true" }, end) : end)));
   }
 
   /** The latest months as columns, and two dates. */

@@ -2,7 +2,7 @@
 
 import { announce, fill, h, number, share } from "./dom.js";
 import { get } from "./http.js";
-import { button, code, counted, emptyIndex, notice, problemBox, table, working } from "./parts.js";
+import { button, code, counted, emptyIndex, notice, problemBox, sentence, table, working } from "./parts.js";
 
 const BUSY_MS = 2000; // between two readings while a reindex runs or records are pending
 const IDLE_MS = 15000; // otherwise; both chosen, not measured
@@ -159,7 +159,7 @@ function entities(all) {
   const notes = [...new Set(all.map(({ note }) => note).filter(Boolean))];
   return [
     table("Entities", columns, all),
-    notes.map((note) => notice(code(note))),
+    notes.map((note) => notice(code(sentence(note)))),
     sum(all, "pending") > 0 && notice(code("Pending records are found by keywords alone. `kameleon embeddings sync` embeds them.")),
     unindexed.length > 0 && notice(code("Rows of mapped classes are not in the index: `kameleon embeddings sync --import MODULE`")),
   ];

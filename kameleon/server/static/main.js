@@ -22,8 +22,8 @@ const SHORTCUTS = [
   ...(judging.SHORTCUTS ?? []),
 ];
 
-const { writes, tenant, title } = document.body.dataset;
-const state = new State({ writes: writes === "true", tenantIsFixed: tenant === "fixed", title });
+const { writes, tenant, token, title } = document.body.dataset;
+const state = new State({ writes: writes === "true", tenant, tenantIsFixed: tenant !== "", hasToken: token === "true", title });
 const mounted = {};
 
 function showTab() {
@@ -51,7 +51,10 @@ function followLinks() {
     });
   }
   state.subscribe((_values, changed) => {
-    if (changed.has("tab")) showTab();
+    if (changed.has("tab")) {
+      showTab();
+      scrollTo({ top: 0 });
+    }
     for (const link of document.querySelectorAll(".tabs [data-tab]")) link.href = state.url({ ...state.values, tab: link.dataset.tab });
   });
 }
@@ -85,8 +88,8 @@ function takeShortcuts() {
   const help = helpDialog();
   document.getElementById("help").addEventListener("click", () => help.showModal());
   document.addEventListener("keydown", (event) => {
-    const isTyping = event.target.closest("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select, dialog[open]");
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const isTyping = event.target.closest("input:not([type=checkbox]):not([type=radio]):not([type=range]), textarea, select");
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || event.target.closest("dialog[open]")) return;
     if (isTyping && event.key !== "Escape") return;
     if (event.key === "?") help.showModal();
     else if (["1", "2", "3"].includes(event.key)) state.set({ tab: Object.keys(VIEWS)[event.key - 1] }, { push: true });

@@ -1,7 +1,10 @@
 // The messages beside the hits: corrections, notes, problems, and that there is nothing.
 
-import { h } from "./dom.js";
-import { button, emptyIndex as empty, notice, problemBox } from "./parts.js";
+import { fill, h } from "./dom.js";
+import { get } from "./http.js";
+import { button, code, emptyIndex as empty, notice, problemBox, sentence } from "./parts.js";
+
+const OFFERED_TENANTS = 12;
 
 const link = (text, does) => button(text, does, { kind: "link-button" });
 
@@ -9,7 +12,12 @@ const link = (text, does) => button(text, does, { kind: "link-button" });
 export function notices(answer, state) {
   const corrections = Object.entries(answer.corrections ?? {}).map(([typed, taken]) => correction(typed, taken, answer, state));
   const synonyms = Object.entries(answer.synonyms ?? {}).map(([typed, others]) => notice("Also searching for ", strong(others.join(", ")), ` (${typed}). `, link("Without synonyms", () => state.set({ synonyms: false }, { push: true }))));
-  return [state.values.like && similarTo(state), corrections, synonyms, answer.note && notice(sentence(answer.note))];
+  const note = answer.note || (hasNoEmbeddings(answer) ? "keywords alone: the index has no embeddings" : "");
+  return [state.values.like && similarTo(state), corrections, synonyms, note && notice(code(sentence(note)))];
+}
+
+function hasNoEmbeddings({ plan, hits }) {
+  return plan?.mode === "hybrid" && plan.generation === null && plan.terms.length > 0 && hits.length > 0;
 }
 
 function correction(typed, taken, answer, state) {
@@ -33,15 +41,21 @@ function strong(text) {
   return h("strong", {}, text);
 }
 
-function sentence(text) {
-  const begun = text[0].toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+export function problem(error, again, state) {
+  return error.title === "TenantRequired" && !state.page.tenantIsFixed ? chooseTenant(state) : problemBox(error, again);
 }
 
-export function problem(error, again, state) {
-  if (error.title !== "TenantRequired") return problemBox(error, again);
-  const ofAll = () => state.set({ all_tenants: true }, { push: true });
-  return problemBox(error, again, link("Search the records of all tenants", ofAll));
+/** Offers the tenants with most records, and those of all. */
+function chooseTenant(state) {
+  const offered = h("p", { class: "ways" });
+  const choose = (tenant) => button(tenant, () => state.set({ tenant, all_tenants: false }, { push: true }), { kind: "chip" });
+  const offer = async () => {
+    const { tenants } = await get("api/status").catch(() => ({ tenants: [] }));
+    fill(offered, tenants.map(({ tenant }) => tenant).filter(Boolean).slice(0, OFFERED_TENANTS).map(choose));
+  };
+  offer();
+  const all = link("Search the records of all tenants", () => state.set({ all_tenants: true }, { push: true }));
+  return h("div", { class: "empty" }, h("h2", {}, "Whose records?"), h("p", {}, "The records have tenants: choose one here or in Options."), offered, h("p", {}, all));
 }
 
 export function noHits(state) {

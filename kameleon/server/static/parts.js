@@ -13,14 +13,14 @@ export const notice = (...children) => h("p", { class: "notice" }, children);
 /** That something is read or measured. */
 export const working = (text) => h("p", { class: "notice working", role: "status" }, text);
 
-/** What went wrong, and what to do: a button that tries again, or another. */
-export function problemBox(problem, again, step = button("Try again", again)) {
+/** What went wrong, and a button that tries again. */
+export function problemBox(problem, again) {
   return h(
     "div",
     { class: "problem", role: "alert" },
     h("h2", {}, problem.title || "The request failed"),
-    problem.message !== problem.title && h("p", {}, problem.message),
-    step,
+    problem.message !== problem.title && h("p", {}, code(sentence(problem.message))),
+    button("Try again", again),
   );
 }
 
@@ -42,6 +42,12 @@ export function dialog(id, title, kind, ...content) {
 /** A text with its `commands` as code. */
 export function code(text) {
   return text.split("`").map((part, place) => (place % 2 ? h("code", {}, part) : part));
+}
+
+/** A message of the library as a sentence. */
+export function sentence(text) {
+  const begun = text[0].toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
 /** "1 query", "2 queries". */

@@ -41,6 +41,11 @@ function comparesLegs(values) {
   return Boolean(values.legs && values.mode === "hybrid" && values.q.trim() && !values.like);
 }
 
+/** Whether a search had a vector leg: not where the index has no embeddings, or the provider is down. */
+export function searchedVectors(plan) {
+  return Boolean(plan && "vector" in plan.legs);
+}
+
 /** The same with what the page shows beside hits: explanations, and the legs where they are compared. */
 export function pageRequest(values, { withLegs = true } = {}) {
   const { path, params } = request(values);

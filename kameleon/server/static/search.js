@@ -8,7 +8,7 @@ import { hitItem, redrawFacts } from "./hits.js";
 import { get } from "./http.js";
 import { legsView } from "./legs.js";
 import { emptyIndex, noHits, notices, problem } from "./messages.js";
-import { pageRequest, within } from "./requests.js";
+import { pageRequest, searchedVectors, within } from "./requests.js";
 import { shareButton } from "./sharing.js";
 import { sortPicker } from "./sorting.js";
 
@@ -39,7 +39,7 @@ class SearchView {
     this.list = h("ol", { class: "hits" });
     this.after = h("div", { class: "after" });
     this.legs = legsView(this.list);
-    this.legsButton = h("button", { type: "button", class: "button", onclick: () => this.#toggleLegs() }, "Show legs");
+    this.legsButton = h("button", { type: "button", class: "button", hidden: true, onclick: () => this.#toggleLegs() }, "Show legs");
     this.results = h("section", { class: "results", "aria-label": "Hits" });
     this.actions = {
       similar: (hit) => this.#similar(hit),
@@ -47,10 +47,14 @@ class SearchView {
       isFilterable: (entity, field) => this.filters.isFilterable(entity, field),
     };
     const filtersButton = h("button", { type: "button", class: "button only-narrow", "aria-expanded": "false" }, "Filters");
-    filtersButton.addEventListener("click", () => {
+    const toggleFilters = () => {
       const isShown = element.classList.toggle("shows-filters");
       filtersButton.setAttribute("aria-expanded", String(isShown));
-    });
+      (isShown ? this.filters.element : filtersButton).focus({ preventScroll: true });
+      scrollTo({ top: 0 }); // the filters are above the query where the page is narrow
+    };
+    filtersButton.addEventListener("click", toggleFilters);
+    this.filters.element.append(h("button", { type: "button", class: "button filters-end", onclick: toggleFilters }, "Show the hits"));
     this.results.append(
       h("div", { class: "results-head" }, this.summary, h("div", { class: "results-tools" }, filtersButton, this.sort.element, this.legsButton, shareButton(state))),
       ...[filterChips(state), this.weight.element, this.notes, this.legs.element, this.after],
@@ -122,6 +126,7 @@ class SearchView {
     this.summary.textContent = "";
     fill(this.list);
     fill(this.after);
+    this.#drawTools(this.state.values);
     fill(this.notes, problem(error, () => this.#search(), this.state));
   }
 
@@ -130,7 +135,9 @@ class SearchView {
     const before = isMoved ? placesOf(this.list) : null;
     this.#answer = answer;
     const items = answer.hits.map((hit, index) => this.#item(hit, index + 1));
+    const focused = this.list.contains(document.activeElement) && document.activeElement.closest("[data-key]").dataset.key;
     fill(this.list, items);
+    if (focused) items.find((item) => item.dataset.key === focused)?.focus({ preventScroll: true });
     if (before) move(this.list, before);
     const showsLegs = Boolean(answer.legs);
     this.legs.element.classList.toggle("is-on", showsLegs);
@@ -149,7 +156,7 @@ class SearchView {
 
   #drawTools(values) {
     const canShowLegs = values.mode === "hybrid" && values.q.trim() && !values.like;
-    this.legsButton.hidden = !canShowLegs;
+    this.legsButton.hidden = !canShowLegs || !(values.legs || searchedVectors(this.#answer?.plan));
     this.legsButton.textContent = values.legs ? "Hide legs" : "Show legs";
     this.legsButton.setAttribute("aria-pressed", String(values.legs));
   }

@@ -12,7 +12,9 @@ export function shareButton(state) {
   const body = h("div");
   const element = dialog("share-title", "This search, to copy", "dialog dialog-wide", body);
   const write = (embedded) => {
-    const texts = [["Python", python(state.values, embedded)], ["Command line", commandLine(state.values)], ["curl", curl(state.values)], ["Link to this page", new URL(state.url(), location.href).href]];
+    const { tenant, tenantIsFixed, hasToken } = state.page;
+    const values = tenantIsFixed ? { ...state.values, tenant } : state.values;
+    const texts = [["Python", python(values, embedded)], ["Command line", commandLine(values)], ["curl", curl(state.values, hasToken)], ["Link to this page", new URL(state.url(), location.href).href]];
     fill(body, texts.map(([name, text]) => block(name, text)));
   };
   let known = null;
@@ -112,7 +114,8 @@ function commandLine(values) {
   return parts.join(" ");
 }
 
-function curl(values) {
+function curl(values, hasToken) {
   const { path, params } = request(values);
-  return `curl ${shell(urlOf(path, params).href)}`;
+  const token = hasToken ? '-H "Authorization: Bearer $KAMELEON_TOKEN" ' : "";
+  return `curl ${token}${shell(urlOf(path, params).href)}`;
 }

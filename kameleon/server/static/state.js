@@ -28,8 +28,8 @@ const LISTS = ["entity", "fields"];
 export class State {
   #listeners = [];
 
-  /** `page` is what the server wrote into it: {writes, tenantIsFixed, title}; `entities` are those that there are, once
-   * they were read. */
+  /** `page` is what the server wrote into it: {writes, tenant, tenantIsFixed, hasToken, title}; `entities` are
+   * those that there are, once they were read. */
   constructor(page) {
     this.page = page;
     this.entities = [];

@@ -54,12 +54,12 @@ function legend() {
   return h("ul", { class: "curve-legend" }, Object.entries(LEGEND).map(([name, text]) => h("li", { class: `legend-${name}` }, text)));
 }
 
-/** Whether the best weight is worth saving, in a sentence or two. */
+/** Whether the best weight is worth saving, in a sentence. */
 function verdict({ best_weight: best, weight, gain, noise, queries, objection }) {
-  const fits = `Weight ${share(best)} fits best, ${share(gain, 3)} better than the index is now`;
-  if (!objection) return h("p", { class: "good" }, `${fits}, more than chance (${share(noise, 3)}) on ${counted(queries, "query", "queries")}.`);
-  const first = best === weight ? `The index has the weight that fits best, ${share(best)}` : fits;
-  return h("p", {}, `${first}. ${objection[0].toUpperCase()}${objection.slice(1)}.`);
+  const judged = counted(queries, "judged query", "judged queries");
+  if (!objection) return h("p", { class: "good" }, `Weight ${share(best)} fits best, ${share(gain, 3)} better than the index is now, more than chance (${share(noise, 3)}) on ${judged}.`);
+  if (best === weight) return h("p", {}, `The index has the weight that fits best, ${share(best)}, on ${judged}.`);
+  return h("p", {}, `Weight ${share(best)} fits best, but ${objection}.`);
 }
 
 /** Buttons that save the best weight and the chosen one; of a read-only server what does it. */
