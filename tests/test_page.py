@@ -209,7 +209,7 @@ def test_a_range_and_a_filter_as_json_are_one_filter(browser: WebDriver, place: 
     assert "No filter" in until(browser, lambda: browser.find_element(By.CSS_SELECTOR, ".fault").text)
 
 
-def test_fields_are_said_to_be_missing_only_once_they_are_known(browser: WebDriver, lamps: SearchEngine) -> None:
+def test_no_fields_are_reported_only_once_they_are_known(browser: WebDriver, lamps: SearchEngine) -> None:
     known, application = Event(), app(lamps)
 
     async def late(scope: Scope, receive: Receive, send: Send) -> None:

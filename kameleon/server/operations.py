@@ -1,11 +1,11 @@
-"""The operations of the API: a method of a path, what it takes, what it does and what it answers. Imports `records`.
+"""The operations of the API: a method of a path, what it takes, what it does and what it answers. Imports `forking`
+and `records`.
 
 The routes and the OpenAPI document are both made of them.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ..forking import lazy
 from ..records import RecordStore
 from .models import Given, OneTenant, Within
 from .problems import ReadOnly
@@ -34,7 +35,7 @@ class Call(Generic[G]):
     given: G
     body: Any = None
 
-    @cached_property
+    @lazy
     def within(self) -> dict[str, Any]:
         """The `tenant` of the verbs, or nothing."""
         given = self.given
@@ -43,7 +44,7 @@ class Call(Generic[G]):
             (tenant,) = tenant
         return self.serving.within(self.request, tenant, all_tenants=isinstance(given, Within) and given.all_tenants)
 
-    @cached_property
+    @lazy
     def stored(self) -> tuple[RecordStore, dict[str, Any]]:
         """The record store, and the tenant that its verbs take; of a server for one tenant that tenant's, which no
         record leaves, and whose verbs take none."""

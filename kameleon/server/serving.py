@@ -1,9 +1,8 @@
-"""What an application serves, and to whom. Imports `content`, `engine`, `entities`, `errors`, `evaluation`, `records`
-and `values`."""
+"""What an application serves, and to whom. Imports `content`, `engine`, `entities`, `errors`, `evaluation`,
+`forking`, `records` and `values`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from starlette.requests import Request
@@ -13,6 +12,7 @@ from ..engine import SearchEngine
 from ..entities import kind_of, named
 from ..errors import InvalidInput, seen
 from ..evaluation import AnswerCache
+from ..forking import lazy
 from ..records import RecordStore
 from ..values import ALL_TENANTS
 
@@ -54,11 +54,11 @@ class Serving:
         if not callable(self.tenant) and self.tenant is not None and not check_tenant(self.tenant):
             raise InvalidInput("the tenant of a server is not empty: leave it out for requests that name theirs")
 
-    @cached_property
+    @lazy
     def records(self) -> RecordStore:
         return RecordStore(self.search)
 
-    @cached_property
+    @lazy
     def answers(self) -> AnswerCache:
         """What judged queries found, for evaluations one after another."""
         return AnswerCache()

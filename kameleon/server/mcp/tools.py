@@ -1,10 +1,9 @@
 """What the tools of the MCP server do, each by one verb of the library. Imports `documents`, `entities`, `errors`,
-`records` and `values`."""
+`forking`, `records` and `values`."""
 
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from starlette.requests import Request
 from ...documents import run_document
 from ...entities import named
 from ...errors import InvalidInput, RecordMissing, UnknownEntity
+from ...forking import lazy
 from ...records import Record
 from ...values import SearchResult, SearchResults
 from ..columns import check_columns
@@ -40,7 +40,7 @@ class Call:
     request: Request | None = None
     budget: int = 4_000
 
-    @cached_property
+    @lazy
     def search(self) -> Any:
         return self.serving.search
 
