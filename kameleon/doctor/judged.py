@@ -9,10 +9,11 @@ from .scan import Scan
 
 
 def unknown(scan: Scan) -> Iterator[Finding]:
-    """Judged records that are not in the index."""
-    with scan.index.reading(tenants=scan.tenants) as connection:
+    """Judged records that are not in the index, of those that this role may see."""
+    with scan.snapshot() as connection:
         refs = sorted({one.ref for one in read_judgements(scan.index, connection, scan.tenants)})
-    there, tally = indexed(scan.index, refs, scan.tenants), Tally()
+        there = indexed(scan.index, connection, refs)
+    tally = Tally()
     tally.add(ref for ref in refs if ref not in there)
     message = "judged records that are not in the index, which `kameleon eval` counts as not found"
     for finding in tally.findings(

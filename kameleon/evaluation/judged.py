@@ -66,7 +66,8 @@ def judged_by(
 
 def _find_kept(search: "SearchEngine", judgements: Sequence[Judgement], tenants: Tenants) -> Judged:
     refs = list(dict.fromkeys(one.ref for one in judgements))
-    there = indexed(search.index, refs, tenants)
+    with search.index.reading(tenants=tenants) as connection:
+        there = indexed(search.index, connection, refs)
     gains: dict[str, dict[Ref, float]] = {one.query: {} for one in judgements}
     for one in judgements:
         if one.gain > 0:

@@ -109,12 +109,11 @@ def read_judgements(
     ]
 
 
-def indexed(index: "Index", refs: Sequence[Ref], tenants: Tenants) -> set[Ref]:
+def indexed(index: "Index", connection: Connection, refs: Sequence[Ref]) -> set[Ref]:
     """Those of the judged records that are in the index."""
     found = set[Ref]()
     for part in parts(refs, IDS_A_STATEMENT):
-        with index.reading(tenants=tenants) as connection:
-            found.update(index.store.contents.states(connection, part, None))
+        found.update(index.store.contents.states(connection, part, None))
     return found
 
 
