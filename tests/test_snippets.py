@@ -58,7 +58,8 @@ def test_a_snippet_is_a_bounded_part_of_its_text_that_has_what_matched(text: str
         assert is_whole(text, place)
         around = text[max(0, place - 1) : place + 1]
         is_inside = len(around) == 2 and all(map(LATIN.match, around))
-        assert not is_inside or "x" * 21 in text[max(0, place - 110) : place + 110].replace(" ", "")
+        words = (word for word in re.finditer(r"\w+", text) if word.start() < place < word.end())
+        assert not is_inside or any(len(word.group()) > 20 for word in words), "words longer than a snippet are cut"
 
 
 def test_the_window_has_most_distinct_words_then_most_occurrences_then_is_the_first() -> None:

@@ -8,6 +8,7 @@ whatever a server answers. The client's own retries are off: the service retries
 import json
 import os
 import re
+import weakref
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar
@@ -269,7 +270,9 @@ class OpenAIProvider(EmbeddingProvider):
     @per_process
     def _client(self) -> openai.OpenAI:
         with fork_waits():
-            return self._make_client()
+            made = self._make_client()
+        weakref.finalize(self, made.close).atexit = False  # its sockets are not left to the garbage collector
+        return made
 
     def _make_client(self) -> openai.OpenAI:
         try:
