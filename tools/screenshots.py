@@ -66,32 +66,23 @@ def legs(driver: WebDriver, url: str) -> None:
     settled(driver)
 
 
-def phone(driver: WebDriver, url: str) -> None:
-    shaped(driver, 390, 800, scheme="dark")
-    driver.get(f"{url}/?q=wages+overdue")
-    until(driver, lambda: shown(driver, ".hits > .hit"))
-    settled(driver)
+def drawn(query: str, selector: str, width: int = 1280, **shape: str) -> Callable[[WebDriver, str], None]:
+    """A function that shows the page of a query string until it has an element."""
 
+    def draw(driver: WebDriver, url: str) -> None:
+        shaped(driver, width, 800, **shape)
+        driver.get(f"{url}/{query}")
+        until(driver, lambda: shown(driver, selector))
+        settled(driver)
 
-def judging(driver: WebDriver, url: str) -> None:
-    shaped(driver, 1280, 800)
-    driver.get(f"{url}/?tab=judge&weight=0.35")
-    until(driver, lambda: shown(driver, "#judge svg.curve"))
-    settled(driver)
-
-
-def index(driver: WebDriver, url: str) -> None:
-    shaped(driver, 1280, 800, scheme="dark")
-    driver.get(f"{url}/?tab=index")
-    until(driver, lambda: shown(driver, "#index table"))
-    settled(driver)
+    return draw
 
 
 PICTURES: dict[str, Callable[[WebDriver, str], None]] = {
     "serve-search.png": legs,
-    "serve-phone.png": phone,
-    "serve-judge.png": judging,
-    "serve-index.png": index,
+    "serve-phone.png": drawn("?q=wages+overdue", ".hits > .hit", 390, scheme="dark"),
+    "serve-judge.png": drawn("?tab=judge&weight=0.35", "#judge svg.curve"),
+    "serve-index.png": drawn("?tab=index", "#index table", scheme="dark"),
 }
 
 

@@ -1,5 +1,5 @@
-"""What the tools of the MCP server do, each by one verb of the library. Imports `documents`, `entities`, `errors`,
-`forking`, `records` and `values`."""
+"""What the tools of the MCP server do, each by one verb of the library. Imports `documents`, `entities`,
+`errors`, `records` and `values`."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -12,7 +12,6 @@ from starlette.requests import Request
 from ...documents import run_document
 from ...entities import named
 from ...errors import InvalidInput, RecordMissing, UnknownEntity
-from ...forking import lazy
 from ...records import Record
 from ...values import SearchResult, SearchResults
 from ..columns import check_columns
@@ -40,7 +39,7 @@ class Call:
     request: Request | None = None
     budget: int = 4_000
 
-    @lazy
+    @property
     def search(self) -> Any:
         return self.serving.search
 
