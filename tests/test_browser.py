@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.server import app
-from stress.workloads.browser import reported, serving, shaped, shown, until, violations
+from stress.workloads.browser import click, reported, serving, shaped, shown, until, violations
 
 TICKETS = Path(__file__).parents[1] / "examples" / "tickets.jsonl"
 JUDGED = {"fire hazard": "T-1120", "charged twice": "T-1001", "webhook duplicates": "T-1108"}
@@ -113,13 +113,13 @@ def searches(browser: WebDriver) -> None:
 def filters(browser: WebDriver) -> None:
     """By a value of a field; the address shows the same to others; and the filter is removed again."""
     before = ids(browser)
-    until(browser, lambda: browser.find_element(By.CSS_SELECTOR, "[data-focus='status=\"open\"']")).click()
+    click(browser, lambda: browser.find_element(By.CSS_SELECTOR, "[data-focus='status=\"open\"']"))
     found = until(browser, lambda: ids(browser) if ids(browser) != before else [])
     assert set(found) < set(before)
     assert json.loads(in_url(browser, "where")) == {"status": "open"}
     browser.refresh()
     assert until(browser, lambda: ids(browser)) == found
-    browser.find_element(By.CSS_SELECTOR, ".chip").click()
+    click(browser, lambda: browser.find_element(By.CSS_SELECTOR, ".chip"))
     assert until(browser, lambda: ids(browser) if ids(browser) != found else []) == before
 
 
@@ -134,10 +134,11 @@ def judges(browser: WebDriver) -> None:
 
 
 def marks(browser: WebDriver, id: str, mark: str) -> None:
-    place = ids(browser).index(id)
-    button = shown(browser, ".hits > .hit")[place].find_element(By.CLASS_NAME, mark)
-    button.click()
-    until(browser, lambda: button.get_attribute("aria-pressed") == "true")
+    def button() -> Any:
+        return shown(browser, ".hits > .hit")[ids(browser).index(id)].find_element(By.CLASS_NAME, mark)
+
+    click(browser, button)
+    until(browser, lambda: button().get_attribute("aria-pressed") == "true")
 
 
 def weighs(browser: WebDriver) -> None:
@@ -146,8 +147,8 @@ def weighs(browser: WebDriver) -> None:
     slider.send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 6)
     until(browser, lambda: in_url(browser, "weight") == "0.3")
     until(browser, lambda: shown(browser, ".weight svg.curve"))
-    browser.find_element(By.CSS_SELECTOR, '[data-tab="judge"]:not(.brand)').click()
-    until(browser, lambda: button_named(browser, "Save .30")).click()
+    click(browser, lambda: browser.find_element(By.CSS_SELECTOR, '[data-tab="judge"]:not(.brand)'))
+    click(browser, lambda: button_named(browser, "Save .30"))
     until(browser, lambda: "is .30 now" in browser.find_element(By.ID, "toast").text)
 
 

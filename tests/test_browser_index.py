@@ -21,7 +21,7 @@ from kameleon import ALL_TENANTS, SearchEngine
 from kameleon.evaluation import read_qrels, read_queries
 from kameleon.server import app
 from kameleon.testing import HashProvider
-from stress.workloads.browser import reported, serving, shown, until
+from stress.workloads.browser import click, reported, serving, shown, until
 
 
 def texts(browser: WebDriver, selector: str) -> list[str]:
@@ -66,7 +66,7 @@ def test_the_index_shows_what_is_pending_and_failed_and_the_doctors_cures(browse
         assert (number, model) == ("1", search.generations()[0].model_name)
         is_counted = bool(shown(browser, "#index details"))
         assert is_counted == (database.dialect.name == "postgresql"), "SQLite does not count by table"
-        button(browser, "Run the checks").click()
+        click(browser, lambda: button(browser, "Run the checks"))
         found = until(browser, lambda: texts(browser, ".finding"))
         assert any("pending" in each and "Cure: kameleon embeddings sync" in each for each in found)
         assert reported(browser) == []
@@ -116,9 +116,9 @@ def test_the_index_is_shown_of_one_tenant(browser: WebDriver, file_engine: Engin
         browser.get(f"{url}/?tab=index")
         assert until(browser, lambda: rows(browser, "Tenants with most records")) == [["b", "3"], ["a", "1"]]
         assert rows(browser, "Entities")[0][1] == "4"
-        button(browser, "a").click()
+        click(browser, lambda: button(browser, "a"))
         until(browser, lambda: rows(browser, "Entities")[0][1] == "1")
-        button(browser, "Show all tenants").click()
+        click(browser, lambda: button(browser, "Show all tenants"))
         until(browser, lambda: rows(browser, "Entities")[0][1] == "4")
     with serving(app(search, tenant="b")) as url:
         browser.get(f"{url}/?tab=index")
@@ -130,7 +130,7 @@ def test_a_server_that_ended_is_stated_with_a_way_to_try_again(browser: WebDrive
     with serving(app(SearchEngine(file_engine))) as url:
         browser.get(f"{url}/?tab=index")
         until(browser, lambda: shown(browser, ".empty"))
-    button(browser, "Refresh").click()
+    click(browser, lambda: button(browser, "Refresh"))
     (problem,) = until(browser, lambda: texts(browser, ".problem"))
     assert "The server does not answer" in problem
     assert button(browser, "Try again").is_enabled()
@@ -174,15 +174,14 @@ def test_judgements_of_a_read_only_server_are_the_browsers_until_one_that_writes
         assert set(read_queries(kept["queries"].splitlines()).values()) == {"fox", "hound"}
         assert sorted(len(gains) for gains in read_qrels(kept["qrels"].splitlines()).values()) == [1, 2]
         browser.get(f"{url}/write/?tab=judge")
-        button(browser, "Keep in the index").click()
+        click(browser, lambda: button(browser, "Keep in the index"))
         until(browser, lambda: not texts(browser, ".judged-local p"))
         assert sorted((one.query, one.gain) for one in search.judgements.list()) == [
             ("fox", 0),
             ("fox", 1),
             ("hound", 1),
         ]
-        (remove, *_) = shown(browser, ".judged-records .remove")
-        remove.click()
+        click(browser, lambda: shown(browser, ".judged-records .remove")[0])
         until(browser, lambda: len(shown(browser, ".judged-records li")) == 2)
         assert until(browser, lambda: len(search.judgements.list()) == 2)
         assert reported(browser) == []

@@ -28,7 +28,7 @@ import kameleon
 from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.server import app, page
 from kameleon.server.running import Prefixed
-from stress.workloads.browser import reported, serving, shaped, shown, until
+from stress.workloads.browser import click, reported, serving, shaped, shown, until
 
 from .conftest import Indexes
 
@@ -179,16 +179,16 @@ def test_a_filter_shows_as_many_hits_as_it_counted(browser: WebDriver, place: st
     opened(browser, place, entity="Lamp", limit=50)
     value = """//label[input[@data-focus='state="new"']]"""
     count = until(browser, lambda: browser.find_element(By.XPATH, f"{value}/span[last()]").text)
-    until(browser, lambda: browser.find_element(By.XPATH, value).click() or True)  # type: ignore[func-returns-value]
+    click(browser, lambda: browser.find_element(By.XPATH, value))
     assert becomes(browser, ["L-2", "L-3", "L/4"])
     assert count == "3"
     until(browser, lambda: months(browser) == ["2026-02: 3"])
     (chip,) = shown(browser, ".chip")
     assert "state: new" in chip.text
-    chip.click()
+    click(browser, lambda: shown(browser, ".chip")[0])
     assert becomes(browser, ["L-1", "L-2", "L-3", "L-5", "L/4"])
     until(browser, lambda: months(browser) == ["2026-01: 1", "2026-02: 3", "2026-03: 1"])
-    shown(browser, ".month")[2].click()
+    click(browser, lambda: shown(browser, ".month")[2])
     assert becomes(browser, ["L-5"])
 
 
@@ -200,7 +200,7 @@ def test_a_range_and_a_filter_as_json_are_one_filter(browser: WebDriver, place: 
     opened(browser, place, entity="Lamp", where={"price": {"$gte": 20, "$lte": 40}}, sort="price")
     assert ids(browser) == ["L/4", "L-5", "L-1"]
     assert until(browser, lambda: shown(browser, ".chip"))[0].text.startswith("price: 20 to 40")
-    button(browser, "As JSON").click()
+    click(browser, lambda: button(browser, "As JSON"))
     area = browser.find_element(By.CSS_SELECTOR, "textarea")
     area.clear()
     area.send_keys('{"$not": {"tags": "desk"}, "price": {"$gt": 20}}', Keys.TAB)
@@ -238,9 +238,9 @@ def test_filters_of_a_phone_are_shown_from_their_beginning_and_left_for_the_hits
     logo, tab = (browser.find_element(By.CSS_SELECTOR, each).rect for each in (".logo", ".tabs a"))
     assert logo["x"] + logo["width"] <= tab["x"]
     browser.execute_script("scrollTo(0, 300)")
-    button(browser, "Filters").click()
+    click(browser, lambda: button(browser, "Filters"))
     until(browser, lambda: browser.execute_script("return scrollY") == 0)
-    button(browser, "Show the hits").click()
+    click(browser, lambda: button(browser, "Show the hits"))
     assert not shown(browser, ".filters")
     assert becomes(browser, ["L-1", "L-2", "L-3", "L-5", "L/4"])
 
@@ -278,7 +278,7 @@ def test_columns_that_classes_share_filter_all_of_them(browser: WebDriver, engin
         assert len(opened(browser, f"{address}/", q="lamp", mode="keyword")) == 5
         value = """//label[input[@data-focus='published=true']]"""
         until(browser, lambda: browser.find_element(By.XPATH, f"{value}/span[last()]").text == "2")
-        until(browser, lambda: browser.find_element(By.XPATH, value).click() or True)  # type: ignore[func-returns-value]
+        click(browser, lambda: browser.find_element(By.XPATH, value))
         until(browser, lambda: is_idle(browser) and sorted(ids(browser)) == ["1", "2"])
         assert "entity=Article&entity=Product" in browser.current_url
         assert reported(browser) == []
@@ -298,7 +298,7 @@ def test_the_legs_are_beside_the_fusion_and_linked_to_it(browser: WebDriver, pla
 
 def test_an_explanation_adds_up_to_the_score(browser: WebDriver, place: str, lamps: SearchEngine) -> None:
     first = opened(browser, place, q="desk lamp of brass")[0]
-    button(hit(browser, first), "Why here").click()
+    click(browser, lambda: button(hit(browser, first), "Why here"))
     bars = hit(browser, first).find_elements(By.CSS_SELECTOR, ".bar-row .bar-figure")
     assert len(bars) == 2
     (found,) = [hit for hit in lamps.search("desk lamp of brass", explain=True) if hit.id == first]
@@ -318,7 +318,7 @@ def test_the_slider_reorders_the_fusion_and_gives_the_weight_back(
     slider.send_keys(Keys.HOME)
     assert becomes(browser, [hit.id for hit in lamps.search("desk light", weight=0.0)])
     assert "weight=0" in browser.current_url
-    button(browser, "Use the index’s own").click()
+    click(browser, lambda: button(browser, "Use the index’s own"))
     assert becomes(browser, [hit.id for hit in lamps.search("desk light")])
     assert "weight" not in browser.current_url
 
@@ -336,7 +336,7 @@ def test_an_index_without_embeddings_has_no_weight_to_choose(browser: WebDriver,
 
 def test_similar_records_are_one_step_that_back_undoes(browser: WebDriver, place: str, lamps: SearchEngine) -> None:
     before = opened(browser, place, q="garden", mode="keyword")
-    button(hit(browser, "L/4"), "Similar").click()
+    click(browser, lambda: button(hit(browser, "L/4"), "Similar"))
     assert becomes(browser, [hit.id for hit in lamps.similar("Lamp", "L/4", mode="keyword")])
     browser.back()
     assert becomes(browser, before)
@@ -345,7 +345,7 @@ def test_similar_records_are_one_step_that_back_undoes(browser: WebDriver, place
 def test_a_correction_is_shown_and_can_be_refused(browser: WebDriver, place: str) -> None:
     assert opened(browser, place, q="raeding", mode="keyword") == ["L-5"]
     assert "reading" in shown(browser, ".notes .notice")[0].text
-    button(browser, "Only “raeding”").click()
+    click(browser, lambda: button(browser, "Only “raeding”"))
     assert becomes(browser, [])
     assert "No record matches" in shown(browser, ".empty")[0].text
     assert "q=%22raeding%22" in browser.current_url
@@ -363,7 +363,7 @@ def test_a_problem_is_shown_with_the_library_s_message(browser: WebDriver, place
 def test_the_fields_that_are_shown_are_chosen(browser: WebDriver, place: str) -> None:
     opened(browser, place, q="reading", mode="keyword", fields="price")
     assert facts(browser, "L-5") == ["price"]
-    button(browser, "Options").click()
+    click(browser, lambda: button(browser, "Options"))
     until(browser, lambda: shown(browser, ".shown-fields label"))
     (label,) = [one for one in shown(browser, ".shown-fields label") if one.text == "made"]
     label.click()
@@ -408,11 +408,11 @@ def test_a_server_of_one_tenant_offers_no_other(browser: WebDriver, tmp_path: Pa
         assert sorted(opened(browser, f"{address}/", q="wages", all_tenants=True)) == ["of-acme", "of-globex"]
         assert opened(browser, f"{address}/", q="wages") == []
         assert until(browser, lambda: shown(browser, ".chip"))[0].text == "acme"
-        button(browser, "acme").click()
+        click(browser, lambda: button(browser, "acme"))
         assert becomes(browser, ["of-acme"])
         browser.back()
         until(browser, lambda: shown(browser, ".chip"))
-        button(browser, "Search the records of all tenants").click()
+        click(browser, lambda: button(browser, "Search the records of all tenants"))
         until(browser, lambda: sorted(ids(browser)) == ["of-acme", "of-globex"])
     search.close()
 
@@ -431,7 +431,7 @@ STATES: list[dict[str, Any]] = [
 
 def copied(browser: WebDriver) -> dict[str, str]:
     """The texts, once the one in Python has the provider of the index."""
-    button(browser, "Copy").click()
+    click(browser, lambda: button(browser, "Copy"))
     until(browser, lambda: [one for one in shown(browser, ".share-block pre") if "embedding_provider=" in one.text])
     blocks = shown(browser, ".share-block")
     return {block.find_element(By.TAG_NAME, "h3").text: block.find_element(By.TAG_NAME, "pre").text for block in blocks}

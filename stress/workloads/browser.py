@@ -90,6 +90,17 @@ def until(driver: WebDriver, found: Callable[[], T]) -> T:
     return WebDriverWait(driver, WAIT_S, POLL_S, ignored).until(lambda _: found())
 
 
+def click(driver: WebDriver, found: Callable[[], WebElement | None]) -> None:
+    """Click what `found` finds, once it is there; again where the page has replaced it meanwhile."""
+
+    def clicked() -> bool:
+        if (element := found()) is not None:
+            element.click()
+        return element is not None
+
+    until(driver, clicked)
+
+
 def shown(driver: WebDriver, selector: str) -> list[WebElement]:
     return [element for element in driver.find_elements(By.CSS_SELECTOR, selector) if element.is_displayed()]
 
