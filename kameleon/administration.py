@@ -1,6 +1,6 @@
 """What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the namespaces of a
 SearchEngine. Imports `values`, `errors`, `content`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
-`query_rules`, `judgements` and `tenants`."""
+`query_rules`, `judgements`, `existing_tables` and `tenants`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
+    from .existing_tables import ExistingTables
     from .reindex.generations import Reindexing
     from .search.retrieval import Legs
 
@@ -213,6 +214,13 @@ class Namespaces:
         `vector_index`, `purge`, `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`,
         `import_tenant`."""
         return self.index.part(Administration)
+
+    @property
+    def tables(self) -> "ExistingTables":
+        """Tables that no mapped class describes, as entities: `define`, `get`, `list`, `refresh`, `remove`."""
+        from .existing_tables import ExistingTables  # SQLAlchemy's ORM loads with it
+
+        return self.index.part(ExistingTables)
 
     @property
     def rules(self) -> QueryRules:

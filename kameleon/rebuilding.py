@@ -175,8 +175,9 @@ class Rebuild:
     @property
     def _restored(self) -> dict[str, Table]:
         own = self._tables
+        of_searches = own.synonyms, own.query_rules, own.judgements
         of_records = own.records, own.generations, own.embedding_cache, own.queue, own.dirty, own.tenanted
-        return {made.name: made for made in (*of_records, own.classes, own.synonyms, own.query_rules, own.judgements)}
+        return {made.name: made for made in (*of_records, own.classes, own.existing_tables, *of_searches)}
 
     # the new tables
 

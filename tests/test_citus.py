@@ -72,7 +72,7 @@ def test_tables_have_the_distribution_column_of_their_key() -> None:
     templates, tables = Templates(None, 16, 64, 100), Tables()
     keys = {name: {column.name for column in made.primary_key} for name, made in tables.metadata.tables.items()}
     common = {"kdb_meta", "kdb_generation", "kdb_entities", "kdb_tenanted", "kdb_reindex", "kdb_reindex_range"}
-    common |= {"kdb_class", "kdb_synonym", "kdb_query_rule", "kdb_judgement"}
+    common |= {"kdb_class", "kdb_table", "kdb_synonym", "kdb_query_rule", "kdb_judgement"}
     keywords = {table.name for table in tables.keywords.all}
     for by, whole in (("tenant", common), ("record_id", common | keywords)):
         places = {name: (column, beside) for name, column, beside in citus.places(by, templates.names, ["kdb_queue"])}

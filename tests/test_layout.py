@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kameleon import SearchEngine
 from kameleon.administration import Administration, CacheAdministration
+from kameleon.existing_tables import ExistingTables
 from kameleon.indexing.index import Index
 from kameleon.judgements import Judgements
 from kameleon.query_rules import QueryRules
@@ -18,12 +19,23 @@ REPOSITORY = Path(__file__).parents[1]
 ROOT = REPOSITORY / "kameleon"
 ORDER = (
     *("errors", "telemetry", "excerpts", "values", "facet_counts", "documents", "moments", "boosts"),
-    *("forking", "urls", "sqlite_files", "markup", "content", "metrics"),
+    *("forking", "urls", "sqlite_files", "markup", "content", "metrics", "files"),
     *("sqlalchemy_internals", "async_connections", "database", "analysis", "embeddings", "stores", "keywords"),
     *("indexing", "search", "orm"),
-    *("reindex", "records", "doctor", "synonyms", "query_rules", "judgements"),
+    *("reindex", "records", "doctor", "synonyms", "query_rules", "judgements", "existing_tables"),
     *("tenants", "administration", "coroutines", "engine"),
-    *("entities", "rebuilding", "evaluation", "worker", "testing", "alembic", "gate", "server"),
+    *(
+        "entities",
+        "exporting",
+        "importers",
+        "rebuilding",
+        "evaluation",
+        "worker",
+        "testing",
+        "alembic",
+        "gate",
+        "server",
+    ),
 )
 OUTSIDE = ("kameleon", "cli", "stress", "tools", "examples")
 MODULES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}
@@ -125,7 +137,7 @@ def test_the_documentation_has_every_public_name_of_the_engine() -> None:
     documented = {name for row in rows if not row.startswith("| `search.") for name in re.findall(r"`(\w+)`", row)}
     assert names == documented | namespaces.keys()
     namespaced: dict[str, type] = {"cache": CacheAdministration, "admin": Administration, "rules": QueryRules}
-    namespaced |= {"judgements": Judgements, "synonyms": Synonyms}
+    namespaced |= {"judgements": Judgements, "synonyms": Synonyms, "tables": ExistingTables}
     for name, cls in namespaced.items():
         assert namespaces[name] == {verb for verb in dir(cls) if not verb.startswith("_")}
     assert namespaces["reindexing"] < set(dir(Reindexing))

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 ROLES = ("app_reader", "app_writer", "app_editor", "app_worker", "app_admin")
 """As docs/tenants.md names them."""
 PASSWORD = "kameleon"  # noqa: S105 - of roles that go with the test
-WITHOUT_TENANT = {"meta", "generation", "entities", "tenanted", "class", "reindex", "reindex_range"}
+WITHOUT_TENANT = {"meta", "generation", "entities", "tenanted", "class", "table", "reindex", "reindex_range"}
 
 
 def grants() -> dict[str, str]:

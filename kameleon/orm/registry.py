@@ -52,12 +52,31 @@ class Mappings:
         self._dependents: dict[type, tuple[Dependent, ...]] = {}
         self._owners: WeakValueDictionary[str, type] = WeakValueDictionary()
         self._by_entity: dict[str, Mapped] = {}
+        self._made: dict[str, type] = {}
         self._version: object = None
         self._boosted: tuple[object, frozenset[str]] = (None, frozenset())
 
     @per_process
     def _lock(self) -> RLock:
         return RLock()
+
+    def add(self, entity: str, cls: type) -> None:
+        """Add the class that was made of a table; it is of this database alone. A declared class of the same entity and
+        table is used in its place."""
+        with self._lock:
+            self._made = {**self._made, entity: cls}
+            self._forget(entity)
+
+    def discard(self, entity: str) -> None:
+        """Forget the class that was made of a table."""
+        with self._lock:
+            self._made = {name: cls for name, cls in self._made.items() if name != entity}
+            self._forget(entity)
+
+    def _forget(self, entity: str) -> None:
+        self._owners.pop(entity, None)
+        self._by_entity = {name: mapped for name, mapped in self._by_entity.items() if name != entity}
+        self._version = None
 
     def of(self, cls: type) -> Mapped | None:
         """A class's mapping, None if it is not searchable. Raises InvalidInput where it cannot be."""
@@ -100,13 +119,13 @@ class Mappings:
 
     def names(self) -> list[str]:
         """The entities of every searchable class of this process that is mapped, of other databases, too."""
-        return sorted(_mappers_by_entity())
+        return sorted(self._mappers_by_entity())
 
     def boosted(self) -> frozenset[str]:
         """The entities, of those that `names` has, whose classes are declared with boosts."""
         found_for, found = self._boosted
         if found_for is not (current := version()):
-            mappers = _mappers_by_entity().items()
+            mappers = self._mappers_by_entity().items()
             found = frozenset(n for n, of_name in mappers if any(getattr(m.class_, ATTRIBUTE).boosts for m in of_name))
             self._boosted = current, found
         return found
@@ -116,7 +135,7 @@ class Mappings:
         if (found := self._by_entity.get(entity)) is not None:
             self.of(found.owner.class_)  # it may have been declared again
         else:
-            mappers = _mappers_by_entity().get(entity, ())
+            mappers = self._mappers_by_entity().get(entity, ())
             owners = {owner_of(mapper, getattr(mapper.class_, ATTRIBUTE)) for mapper in mappers}
             if len(owners) == 1:
                 self.of(owners.pop().class_)
@@ -145,7 +164,7 @@ class Mappings:
         """One an entity, by name, of the classes that depend on objects of this one. Others are not resolved: they may
         belong to another database, and have the same names."""
         found: set[str] = set()
-        for other in declared_mappers():
+        for other in (mapper for of_name in self._mappers_by_entity().values() for mapper in of_name):
             paths = (relationships(other, path) for path in getattr(other.class_, ATTRIBUTE).depends_on)
             leads_here = any(mapper.isa(link.mapper) for path in paths for link in path)
             if leads_here and (mapped := self.of(other.class_)):
@@ -163,6 +182,8 @@ class Mappings:
             return None
         owner = owner_of(mapper, declaration)
         mapped = Mapped(mapper, owner, declaration, self._dialect)
+        if (made := self._made.get(mapped.entity)) is not None and made is self._owners.get(mapped.entity):
+            del self._owners[mapped.entity]
         other = self._owners.setdefault(mapped.entity, owner.class_)
         if other is not owner.class_:
             raise InvalidInput(
@@ -175,9 +196,19 @@ class Mappings:
             self.of(owner.class_)
         return mapped
 
+    def _mappers_by_entity(self) -> dict[str, list[Mapper[Any]]]:
+        found: dict[str, list[Mapper[Any]]] = {}
+        for mapper in declared_mappers():
+            found.setdefault(entity_of(mapper, getattr(mapper.class_, ATTRIBUTE)), []).append(mapper)
+        for entity, cls in self._made.items():
+            made: Mapper[Any] = inspect(cls)
+            of_table = [mapper for mapper in found.get(entity, ()) if _has_same_table(mapper, made)]
+            found[entity] = of_table or [made]
+        return found
 
-def _mappers_by_entity() -> dict[str, list[Mapper[Any]]]:
-    found: dict[str, list[Mapper[Any]]] = {}
-    for mapper in declared_mappers():
-        found.setdefault(entity_of(mapper, getattr(mapper.class_, ATTRIBUTE)), []).append(mapper)
-    return found
+
+def _has_same_table(one: Mapper[Any], other: Mapper[Any]) -> bool:
+    """Whether two classes are of the table of one name; a schema that is not given is the connection's own."""
+    first, second = one.local_table, other.local_table
+    same = getattr(first, "name", None) == getattr(second, "name", None)
+    return same and (getattr(first, "schema", None) or None) == (getattr(second, "schema", None) or None)

@@ -38,11 +38,11 @@ from ..errors import SchemaMismatch
 from .keyword_tables import KeywordTables
 from .keyword_tables import key as key
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 PREFIX, KEPT = "kdb_", "kdb_kept_"
 OWN_TABLES = re.compile(
     r"kdb_(search|search_fts|search_vocab|embedding_log|embedding_cache|embedding_g\d+|generation|entities|records|term|"
-    r"tail|segment|posting|word|dead|terms|tenanted|class|synonym|query_rule|judgement|queue|dirty|reindex|"
+    r"tail|segment|posting|word|dead|terms|tenanted|class|synonym|query_rule|judgement|table|queue|dirty|reindex|"
     r"reindex_range|meta)"
 )
 COMPARED = ("text", "integer", "number", "boolean")
@@ -204,6 +204,7 @@ class Tables:
         )
         self.tenanted = Table("kdb_tenanted", metadata, *keyed("entity_name"))
         self.classes = classes_of(metadata)
+        self.existing_tables = existing_tables_of(metadata)
         self.synonyms = Table("kdb_synonym", metadata, *keyed("tenant", "rule"), *required(created_at=instant))
         self.query_rules, self.judgements = query_rules_of(metadata), judgements_of(metadata)
         self.keywords = KeywordTables(metadata)
@@ -223,6 +224,15 @@ def classes_of(metadata: MetaData) -> Table:
         metadata,
         *keyed("entity_name"),
         *required(definition=document, state=Text, created_at=instant, updated_at=instant),
+    )
+
+
+def existing_tables_of(metadata: MetaData) -> Table:
+    return Table(
+        "kdb_table",
+        metadata,
+        *keyed("entity_name"),
+        *required(definition=document, created_at=instant, updated_at=instant),
     )
 
 

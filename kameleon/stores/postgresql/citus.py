@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 RECORD, TENANT = "record_id", "tenant"
 """What tables can be distributed by."""
 COMMON = (
-    *("meta", "generation", "entities", "tenanted", "class", "synonym", "query_rule", "judgement", "reindex"),
+    *("meta", "generation", "entities", "tenanted", "class", "table", "synonym", "query_rule", "judgement", "reindex"),
     "reindex_range",
 )
 """The tables that each server has."""

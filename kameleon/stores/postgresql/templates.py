@@ -18,6 +18,7 @@ TABLES = (
     "entities",
     "tenanted",
     "class",
+    "table",
     "synonym",
     "query_rule",
     "judgement",

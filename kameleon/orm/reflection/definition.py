@@ -1,0 +1,36 @@
+"""How a table is searched that no mapped class describes, as `kdb_table` keeps it. Imports `content`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ...content import Field
+
+
+@dataclass(frozen=True, slots=True)
+class TableDefinition:
+    """`text` are the searched fields: columns of the table, or dotted paths over foreign keys ("author.name") whose
+    last part is a column. `key` are the columns that make a record's id, those of the primary key where it is empty.
+    `where` is SQL on the table's columns that a record meets; `tenant` the column that is its tenant."""
+
+    entity: str
+    table: str
+    schema: str | None = None
+    text: Mapping[str, Field] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
+    where: str | None = None
+    tenant: str | None = None
+
+    def as_document(self) -> dict[str, Any]:
+        text = [{"name": name, **asdict(options)} for name, options in self.text.items()]
+        own = {"table": self.table, "schema": self.schema, "key": list(self.key)}
+        return {**own, "text": text, "where": self.where, "tenant": self.tenant}
+
+
+def definition_of(entity: str, document: Mapping[str, Any]) -> TableDefinition:
+    """The definition that a document holds."""
+    text = {
+        one["name"]: Field(**{key: value for key, value in one.items() if key != "name"}) for one in document["text"]
+    }
+    own = {name: document[name] for name in ("table", "schema", "where", "tenant")}
+    return TableDefinition(entity, text=text, key=tuple(document["key"]), **own)
