@@ -18,6 +18,7 @@ from .orm.callers import sessions_of
 from .orm.redefined import Redefined
 from .orm.reflection.declared import TableEntities
 from .orm.reflection.definition import TableDefinition
+from .orm.reflection.making import make_class
 from .table_plans import TablePlan, plan_table
 from .values import IndexReport, IndexStatus
 
@@ -69,6 +70,8 @@ class ExistingTables:
         InvalidInput, as for what cannot be searched."""
         definition = defined(table, text, schema=schema, key=key, where=where, tenant=tenant, name=name)
         if replace and self._has_other_records(definition):
+            with self._index.reading() as connection:
+                make_class(connection, definition)
             self.remove(definition.entity)
         with self._index.transaction() as connection:
             return self._define(connection, definition, replace=replace)
@@ -87,9 +90,10 @@ class ExistingTables:
         `create_tables=False`. `rate` is in records a second, the price is that of a million tokens. Raises InvalidInput
         as `define`."""
         definition = defined(table, text, **options)
+        plan = plan_table(self._index, definition, rate=rate, price_per_million=price_per_million)
         with suppress(SchemaMissing), self._index.reading() as connection:
             self._check_same(connection, definition, replace=replace)
-        return plan_table(self._index, definition, rate=rate, price_per_million=price_per_million)
+        return plan
 
     def add(
         self,

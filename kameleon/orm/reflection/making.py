@@ -12,6 +12,7 @@ from ...errors import InvalidInput
 from ..declaration import ATTRIBUTE, Declaration
 from .definition import TableDefinition
 from .joins import Link, Links
+from .missing import no_column, no_table
 
 CONDITION = "kameleon_condition"
 """The attribute that has whether a row meets the condition of its definition."""
@@ -42,7 +43,7 @@ class Making:
             setattr(cls, path, property(Values(self._relate(cls, path))))
         missing = [name for name in (*definition.key, *definition.text) if name not in table.c and name not in paths]
         if missing:
-            raise InvalidInput(f"{definition.table} has no column {missing[0]!r}. It has: {', '.join(table.c.keys())}")
+            raise no_column(definition.table, missing[0], table.c.keys())
         self._registry.configure()
         depends_on = tuple(dict.fromkeys(path.rpartition(".")[0] for path in paths))
         when = attrgetter(CONDITION) if definition.where else None
@@ -69,7 +70,7 @@ class Making:
                 self._add_relationship(cls, name)
             cls = cls.__mapper__.relationships[name].entity.class_
         if column not in (own := cls.__table__.c):
-            raise InvalidInput(f"{cls.__table__.name} has no column {column!r}. It has: {', '.join(own.keys())}")
+            raise no_column(cls.__table__.name, column, own.keys())
         return (*names, column)
 
     def _add_relationship(self, cls: Any, name: str) -> None:
@@ -102,7 +103,7 @@ class Making:
         try:
             return Table(name, MetaData(), schema=schema, autoload_with=self._connection, resolve_fks=False)
         except NoSuchTableError as error:
-            raise InvalidInput(f"there is no table {name} in this database") from error
+            raise no_table(self._connection, schema, name) from error
 
 
 def equalities(link: Link, table: Table, other: Table) -> Iterator[Any]:
