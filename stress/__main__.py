@@ -28,7 +28,7 @@ RUNS = (
         "hostile",
         "tenants",
     ),
-    "tenants-speed",
+    *("tenants-speed", "tables"),
 )
 TENANT_CLASSES = ("small", "middle", "large", "many")
 
