@@ -34,7 +34,7 @@ def run(args: Arguments) -> Figures:
         assert embedded(again) == 0, again
         changed, change_seconds = change(engine)
         synced, sync_seconds, _ = run_command("-d", address(engine), "--json", "embeddings", "sync")
-        assert json.loads(synced)["indexed"] == changed, synced
+        assert embedded(synced) == changed, synced
     with database(args.backend) as engine:
         fill(engine, args.rows, args.seed)
         hand = by_hand(engine, with_hnsw=args.backend == POSTGRESQL and args.rows >= INDEXED_FROM)

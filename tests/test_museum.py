@@ -8,9 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import Engine
 
 MUSEUM = Path(__file__).parents[1] / "examples" / "museum.sql"
 ADD = ("table", "add", "artwork", "--text", "title:2", "--text", "description", "--join", "artist.name")
@@ -48,13 +47,14 @@ def museum(request: pytest.FixtureRequest, tmp_path: Path, command: Run) -> Muse
 
         url = f"sqlite:///{path}"
     else:
-        pg_url: URL = request.getfixturevalue("pg_url")
+        engine: Engine = request.getfixturevalue("pg_engine")
 
         def execute(script: str) -> None:
-            with psycopg.connect(pg_url.set(drivername="postgresql").render_as_string(hide_password=False)) as driver:
-                driver.execute(script.encode())
+            with engine.connect() as connection:
+                connection.exec_driver_sql(script)
+                connection.commit()
 
-        url = pg_url.render_as_string(hide_password=False)
+        url = engine.url.render_as_string(hide_password=False)
     execute(MUSEUM.read_text("utf-8"))
     return Museum(url, execute, command)
 
@@ -91,4 +91,4 @@ def test_the_table_is_as_it_was_once_it_is_removed(museum: Museum) -> None:
     museum.kameleon(*ADD, "--no-confirm")
     museum.kameleon("table", "remove", "artwork", "--no-confirm")
     museum.execute("UPDATE artwork SET title = 'Untitled' WHERE accession = 'M-012'")
-    assert museum.kameleon("table", "list") == {"tables": []}
+    assert museum.kameleon("table", "list") == []
