@@ -93,8 +93,8 @@ class App:
         is_file = engine.dialect.name == "sqlite" and file and file != ":memory:" and not file.startswith("file:")
         if is_file and not create and not Path(str(file)).exists():
             raise StorageError(
-                f"no database at {file}. --database or KAMELEON_URL names another; `kameleon data insert ENTITY < FILE` "
-                "makes one"
+                f"no database at {file}. --database or KAMELEON_URL names another; "
+                "`kameleon data insert ENTITY < FILE` makes one"
             )
         if is_read_only and is_file:
             return kameleon.create_engine(read_only(engine.url), hide_parameters=True)

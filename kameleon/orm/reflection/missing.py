@@ -29,10 +29,9 @@ def no_column(table: str, name: str, names: Iterable[str]) -> InvalidInput:
 
 
 def instead(name: str, names: list[str]) -> str:
-    """The names that may be meant, else those that there are."""
+    """The names that there are; of many, those that are similar."""
+    if len(names) <= NAMES_SHOWN:
+        return f"It has: {', '.join(names) or 'none'}"
     lower = {each.lower(): each for each in names}
-    near = [lower[each] for each in get_close_matches(name.lower(), lower, n=3)]
-    if near:
-        return f"Similar: {', '.join(near)}"
-    shown = ", ".join(names[:NAMES_SHOWN]) or "nothing"
-    return f"It has: {shown}{', …' if len(names) > NAMES_SHOWN else ''}"
+    near = [lower[each] for each in get_close_matches(name.lower(), lower, n=5)]
+    return f"Similar: {', '.join(near)}" if near else f"It has: {', '.join(names[:NAMES_SHOWN])}, …"
