@@ -12,16 +12,34 @@ from sqlalchemy.orm import foreign, load_only, registry, relationship, remote, s
 from ...content import check_entity
 from ...errors import InvalidInput
 from ..declaration import ATTRIBUTE, Declaration, OfTable
+from ..mapping import Mapped
 from .definition import TableDefinition
 from .joins import Link, Links
-from .tables import attributes, check_columns, condition, key_of, reflected
+from .tables import attributes, check_columns, check_key, check_where, condition, key_of, reflected
 
 
 def make_class(connection: Connection, definition: TableDefinition) -> type:
     """Reflects the table, and those that paths lead to. Raises InvalidInput for one that is not there, or cannot be
     searched as defined."""
+    return mapped_of(connection, definition).mapper.class_
+
+
+def mapped_of(connection: Connection, definition: TableDefinition) -> Mapped:
+    """The mapping of the class that `make_class` makes. No index has it yet."""
     check_entity(definition.entity)
-    return Making(connection, definition).make()
+    cls: Any = Making(connection, definition).make()
+    return Mapped(cls.__mapper__, cls.__mapper__, getattr(cls, ATTRIBUTE), connection.dialect)
+
+
+def checked(connection: Connection, definition: TableDefinition) -> Mapped:
+    """The mapping as `mapped_of` returns it. Raises InvalidInput also where rows have no id of their own, and for a
+    condition that is none."""
+    mapped = mapped_of(connection, definition)
+    table: Any = mapped.mapper.local_table
+    if definition.where:
+        check_where(connection, table, definition.where)
+    check_key(connection, table, list(mapped.mapper.primary_key))
+    return mapped
 
 
 @dataclass(slots=True)
@@ -116,9 +134,7 @@ class Making:
     def _map(self, name: str, table: Table, key: Sequence[Any]) -> type:
         cls: Any = type(name, (), {"__module__": "kameleon.tables"})
         properties, replaced = attributes(self._connection, table, [column.name for column in key])
-        self._registry.map_imperatively(
-            cls, table, properties=properties, primary_key=key, exclude_properties=replaced
-        )
+        self._registry.map_imperatively(cls, table, properties=properties, primary_key=key, exclude_properties=replaced)
         cls.__table__ = table
         self._classes[table.schema, table.name] = cls
         return cls  # type: ignore[no-any-return]

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -11,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchTableError, SAWarning
 from sqlalchemy.orm import column_property
 
 from ...errors import InvalidInput, seen
-from .definition import TableDefinition
+from .missing import no_column, no_table
 
 RESERVED = ("__", "_sa_")
 """How the names begin of attributes that are Python's or SQLAlchemy's own."""
@@ -26,7 +25,7 @@ def reflected(connection: Connection, schema: str | None, name: str) -> Table:
             warnings.simplefilter("ignore", SAWarning)  # types that SQLAlchemy has no name for are read as texts
             return Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
     except NoSuchTableError as error:
-        raise InvalidInput(f"there is no table {_named(schema, name)}{_near(connection, schema, name)}") from error
+        raise no_table(connection, schema, name) from error
 
 
 def attributes(connection: Connection, table: Table, keys: Collection[str]) -> tuple[dict[str, Any], list[str]]:
@@ -61,9 +60,7 @@ def check_columns(table: Table, names: Sequence[str]) -> None:
     """Raises InvalidInput for a name that no column has."""
     for name in names:
         if name not in table.c:
-            near = get_close_matches(name, table.c.keys(), n=1)
-            hint = f". Did you mean {near[0]!r}?" if near else ""
-            raise InvalidInput(f"{table.name} has no column {seen(name, 80)}{hint} It has: {', '.join(table.c.keys())}")
+            raise no_column(table.name, name, table.c.keys())
 
 
 def check_key(connection: Connection, table: Table, key: Sequence[Any]) -> None:
@@ -112,35 +109,8 @@ def condition(where: str) -> Any:
     return literal_column(f"({where}\n)")
 
 
-def is_view(connection: Connection, definition: TableDefinition) -> bool:
-    inspector, schema = inspect(connection), definition.schema
-    views = inspector.get_view_names(schema=schema)
-    if connection.dialect.name == "postgresql":
-        views += inspector.get_materialized_view_names(schema=schema)
-    return definition.table in views
-
-
 def _is_null(key: Sequence[Any]) -> Any:
     first, *others = (column.is_(None) for column in key)
     for other in others:
         first = first | other
     return first
-
-
-def _named(schema: str | None, name: str) -> str:
-    return f"{schema}.{name}" if schema else name
-
-
-def _near(connection: Connection, schema: str | None, name: str) -> str:
-    """Names that are like it, or those that there are."""
-    inspector = inspect(connection)
-    found = [*inspector.get_table_names(schema=schema), *inspector.get_view_names(schema=schema)]
-    own = sorted(one for one in found if not one.startswith("kdb_"))
-    near = get_close_matches(name, own, n=3)
-    if near:
-        return f". Did you mean {' or '.join(near)}?"
-    schemas = {one for one in inspector.get_schema_names() if one not in ("information_schema", "main")}
-    other = next((f"{one}.{name}" for one in sorted(schemas - {schema}) if inspector.has_table(name, schema=one)), "")
-    if other:
-        return f". Did you mean {other}?"
-    return f". There are: {', '.join(own[:20])}" if own else ": the database has no table"
