@@ -162,13 +162,13 @@ def test_two_entities_of_one_table(run: Run, shelf: Engine) -> None:
     ("arguments", "message", "status"),
     [
         (["bok", "--text", "title"], "there is no table 'bok' in this database. It has: author, book", 1),
-        (["nowhere.book", "--text", "title"], "there is no table 'book' in the schema 'nowhere'", 1),
+        (["nowhere.book", "--text", "title"], "there is no schema 'nowhere' in this database", 1),
         (["book", "--text", "titel"], "book has no column 'titel'. It has: isbn, title, blurb", 1),
         (["book", "--text", "title", "--id", "isnb"], "book has no column 'isnb'", 1),
         (["book", "--join", "writer.name"], "book has no foreign key 'writer'", 1),
         (["book", "--join", "title"], "--join is TABLE.COLUMN", 2),
         (["book"], "name the columns to search: --text COLUMN", 2),
-        (["book", "--text", "title:11"], "weight of 'title'", 1),
+        (["book", "--text", "title:11"], "weight is a whole number from 1 to 10, not 11", 1),
         (["book", "--text", "title", "--rate", "5"], "--rate goes with --dry-run", 2),
         (["book", "--text", "title", "--where", "deleted_at IS NUL"], "", 1),
     ],
@@ -234,7 +234,7 @@ def test_an_interrupted_run_is_completed_without_embedding_twice(make: Make, eng
     provider.limit = -1
     search = make(provider)
     assert search.tables.status("book").problem
-    assert search.tables.plan("book", ["title"]).indexed == 20
+    assert search.tables.plan("book", ["title"], rate=100.0).indexed == 20
     done: list[tuple[int, int]] = []
     report = search.tables.add("book", ["title"], batch_size=10, progress=lambda *counts: done.append(counts))
     assert (report.embedded, report.unchanged) == (20, 20)
@@ -258,7 +258,8 @@ def test_a_plan_counts_what_is_left_and_names_what_is_odd(make: Make, engine: En
     assert (left.indexed, left.tokens, left.cost) == (3, 0, 0)
     with pytest.raises(InvalidInput, match="defined otherwise"):
         search.tables.plan("book", ["title"])
-    assert search.tables.plan("book", ["title"], where="year < 0").warnings == ("no row meets the condition",)
+    none = search.tables.plan("book", ["title"], where="year < 0", name="old")
+    assert none.warnings == ("no row meets the condition",)
 
 
 SLOW_RUN = """

@@ -14,10 +14,13 @@ NAMES_SHOWN = 30
 def no_table(connection: Connection, schema: str | None, name: str) -> InvalidInput:
     """The error for a table that is not there."""
     here = inspect(connection)
+    schemas = here.get_schema_names()
+    if schema and schema not in schemas:
+        return InvalidInput(f"there is no schema {seen(schema)} in this database. {instead(schema, schemas)}")
     names = sorted({*here.get_table_names(schema), *here.get_view_names(schema)})
     names = [each for each in names if not each.startswith("kdb_")]
     where = f"in the schema {seen(schema)}" if schema else "in this database"
-    elsewhere = [] if schema else [each for each in here.get_schema_names() if here.has_table(name, each)]
+    elsewhere = [] if schema else [each for each in schemas if here.has_table(name, each)]
     if elsewhere:
         return InvalidInput(f"there is no table {seen(name)} here, but one in the schema {elsewhere[0]}: schema=")
     return InvalidInput(f"there is no table {seen(name)} {where}. {instead(name, names)}")
