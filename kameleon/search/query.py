@@ -139,8 +139,9 @@ class Query:
 
     `tenants`, `is_undivided` and `visible` are as in Scope; where row security `hides_words`, none are corrected or
     completed, and only those of the hits are shown. `of_classes` are entities that are searched as mapped classes,
-    whose fields `columns` reads; those of others are the record store's. `like` is the record that others are to be
-    similar to; the text is its own then. Each leg puts `least_depth` records forward at least."""
+    whose fields `columns` reads; those of others are the record store's. `shared` are the fields of those that are
+    searched with all others, which no stored record needs to have. `like` is the record that others are to be similar
+    to; the text is its own then. Each leg puts `least_depth` records forward at least."""
 
     typed: str
     parsed: Asked
@@ -179,6 +180,7 @@ class Query:
     hides_words: bool = False
     of_classes: tuple[str, ...] = ()
     columns: "NamedFields | None" = None
+    shared: frozenset[str] = frozenset()
     like: Ref | None = None
     stored_boosts: "Mapping[str, Entity]" = field(default_factory=dict)
     class_boosts: tuple[ClassBoosts, ...] = ()
