@@ -3,14 +3,12 @@ that have names alone. Imports `values`, `errors`, `content`, `indexing`, `searc
 `engine`."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from sqlalchemy import ARRAY, JSON, Boolean, Date, DateTime, Enum, Float, Integer, Numeric, String
-
 from .content import check_tenants
-from .errors import SECRET_NAME, UnknownEntity, seen
+from .errors import UnknownEntity, seen
 from .indexing.index import HasIndex
 from .orm.callers import sessions_of, table_entities
 from .orm.syncing import status as status_of
@@ -25,19 +23,6 @@ if TYPE_CHECKING:
     from .stores.catalog import Entity
 
 Kind = Literal["records", "class", "table", "indexed"]
-TYPES: Sequence[tuple[Any, str]] = (
-    (Boolean, "boolean"),
-    (Integer, "integer"),
-    (Numeric, "number"),
-    (Float, "number"),
-    (DateTime, "datetime"),
-    (Date, "date"),
-    (Enum, "text"),
-    (ARRAY, "list"),
-    (JSON, "object"),
-    (String, "text"),
-)
-"""Types of columns, each before those that it is a kind of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +130,10 @@ def _stored_fields(entity: "Entity") -> Iterator[FieldDescription]:
 
 
 def _fields(mapped: "Mapped") -> Iterator[FieldDescription]:
-    """The texts that are no columns, and the columns."""
-    for name in mapped.declaration.fields:
-        if name not in mapped.mapper.column_attrs:
-            yield FieldDescription(name, "text", text=True, filterable=False)
-    for attribute in mapped.mapper.column_attrs:
-        type_ = attribute.columns[0].type
-        kind = next((name for cls, name in TYPES if isinstance(type_, cls)), "any")
-        is_text = attribute.key in mapped.declaration.fields
-        is_hidden = attribute.columns[0].primary_key or is_text or SECRET_NAME.match(attribute.key) is not None
-        yield FieldDescription(attribute.key, kind, is_text, kind not in ("any", "object") and not is_hidden)
+    from .orm.described import described
+
+    for field in described(mapped):
+        yield FieldDescription(field.name, field.type, field.is_text, field.is_filterable)
 
 
 def _mapped(search: HasIndex, name: str) -> "Mapped | None":

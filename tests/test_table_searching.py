@@ -1,13 +1,16 @@
 """Searches of table entities by their names: among others, with what filters, counts and orders them."""
 
 from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.boosts import number, when
+from kameleon.documents import results_document
 from kameleon.entities import count_values, describe, kind_of, named
 from kameleon.errors import InvalidFilter, UnknownEntity
 
@@ -56,7 +59,9 @@ def test_a_name_is_that_of_the_table(filled: SearchEngine) -> None:
     assert refs(filled.search("fox", boost=[number("year", weight=9, half=1)], **options)) == ["books/1", "books/2"]
     assert filled.search("fox", facets=["year"], **options).facets["year"] == {1990: 1, 2001: 1}
     assert refs(filled.similar("books", "1", mode="keyword", where={"year": 2001})) == ["books/2"]
-    assert "foxes" not in filled.suggest("fo", entity="books") and "fox" in filled.suggest("fo", entity="books")
+    assert filled.suggest("gar") == ["garden"]
+    assert filled.suggest("gar", entity="books") == []
+    assert filled.suggest("qui", entity="books") == ["quick"]
     with pytest.raises(InvalidFilter, match="books has no column 'pages'"):
         filled.search("fox", where={"pages": 1}, **options)
 
@@ -103,7 +108,7 @@ def test_another_process_finds_it_by_its_name(filled: SearchEngine, engine: Engi
     assert kind_of(other, "books") == "table"
     filled.tables.remove("books")
     assert kind_of(filled, "books") != "table"
-    with pytest.raises(UnknownEntity, match="Known: .*Note"):
+    with pytest.raises(UnknownEntity, match=r"unknown entity .book.\. Known: .*Note"):
         named(filled, ["book"])
 
 
@@ -118,3 +123,54 @@ def test_a_table_is_described(filled: SearchEngine) -> None:
     assert types["bought"] == ("date", False, True)
     assert types["api_token"] == ("text", False, False)
     assert count_values(filled, books)["year"] == {1990: 1, 2001: 1}
+
+
+def test_hits_show_their_rows(filled: SearchEngine) -> None:
+    found = filled.search("fox", mode="keyword", data=True, group_by="entity")
+    data = {hit.id: hit.data for hit in found}
+    assert data["1"] == {
+        "title": "The red fox",
+        "blurb": "a quick fox",
+        "year": 1990,
+        "price": Decimal("12.50"),
+        "bought": date(2020, 1, 2),
+    }
+    assert data["n1"] == {key: value for key, value in NOTES[0].items() if key != "id"}
+    assert [hit.data for hit in found.groups["books"]] == [data["1"], data["2"]]
+    assert filled.search("quick", mode="keyword")[0].data is None
+    assert results_document(found)["hits"][0]["data"]["price"] == 12.5
+
+
+def test_a_hit_whose_row_is_gone_shows_none(filled: SearchEngine, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM books WHERE isbn = '1'"))
+    found = filled.search("fox", entity="books", mode="keyword", data=True)
+    assert {hit.id: hit.data and hit.data["title"] for hit in found} == {"1": None, "2": "Lazy dogs"}
+
+
+def test_the_rows_of_a_page_take_one_statement(filled: SearchEngine, engine: Engine) -> None:
+    statements: list[str] = []
+    filled.search("fox", data=True)
+    event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    filled.search("fox", mode="keyword", data=True)
+    assert len([one for one in statements if "FROM books" in one]) == 1
+
+
+def test_texts_of_other_tables_are_shown(search: SearchEngine, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE author (id integer PRIMARY KEY, name text)"))
+        connection.execute(
+            text(
+                "CREATE TABLE poem (id integer PRIMARY KEY, title text, author_id integer, "
+                "FOREIGN KEY (author_id) REFERENCES author (id))"
+            )
+        )
+        connection.execute(text("INSERT INTO author VALUES (1, 'Emily')"))
+        connection.execute(text("INSERT INTO poem VALUES (7, 'Hope', 1), (8, 'Hope again', NULL)"))
+    search.tables.define("poem", ["title", "author.name"])
+    search.tables.refresh("poem")
+    found = search.search("hope", entity="poem", mode="keyword", sort="author.name", data=True)
+    assert [hit.data for hit in found] == [
+        {"author.name": "Emily", "title": "Hope", "author_id": 1},
+        {"author.name": None, "title": "Hope again", "author_id": None},
+    ]

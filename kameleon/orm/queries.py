@@ -2,14 +2,13 @@
 `errors`, `telemetry`, `boosts`, `content`, `stores`, `indexing` and `search`."""
 
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from sqlalchemy import Connection, Select, select
 
-from ..boosts import Boost, ConditionBoost, read_boosts
 from ..content import check_entity, check_id, check_tenants
-from ..errors import InvalidInput, RecordMissing, TenantRequired, seen
+from ..errors import InvalidInput, RecordMissing, TenantRequired
 from ..indexing.index import Index
 from ..indexing.rules import MAX_HIDES, MAX_PINS
 from ..search.answering import Answering
@@ -24,6 +23,7 @@ from ..stores.values import Among
 from ..telemetry import Operation, operation
 from ..telemetry.measures import SUGGESTION
 from ..values import Ref, SearchResults, Tenants
+from .arguments import checked_boosts, listed
 from .callers import sessions_of, table_entities
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ class Queries:
     ) -> SearchResults:
         with retrieval(self._index.engine) as observed:
             searched = self._searched(entity, entities, connection)
-            loading = self._loading(searched or (), session, options)
+            shown = self._shown(searched or (), connection, session, options)
             parsed = self._query(query, searched, connection, **options)
-            return self._answered(observed, parsed, connection, loading)
+            return shown(self._answered(observed, parsed, connection))
 
     def similar(
         self,
@@ -74,7 +74,7 @@ class Queries:
         with retrieval(self._index.engine) as observed:
             (entity,) = self._searched([entity], None, connection) or (entity,)
             among = listed(entity, None) if entities is None else self._searched(None, entities, connection)
-            loading = self._loading(among or (), session, options)
+            shown = self._shown(among or (), connection, session, options)
             tenants, _ = self.tenants([entity], options, connection)
             if tenants is None or len(tenants) != 1:
                 raise InvalidInput("similar takes the record's own tenant alone: tenant='…'")
@@ -83,17 +83,37 @@ class Queries:
             options.setdefault("boost", ())
             content = self._content(ref, connection)[:SIMILAR_CHARACTERS]
             query = self._query(content, among, connection, like=ref, **options)
-            return self._answered(observed, query, connection, loading)
+            return shown(self._answered(observed, query, connection))
 
-    def _answered(
-        self, observed: Operation, query: Query, connection: Connection | None, loading: "Loading | None"
-    ) -> SearchResults:
+    def _answered(self, observed: Operation, query: Query, connection: Connection | None) -> SearchResults:
         if observed.is_observed:
             describe_query(observed, query)
         found = self._answering.search(query, connection)
         if observed.is_observed:
             describe_results(observed, found)
-        return found if loading is None else loading.load(found)
+        return found
+
+    def _shown(
+        self,
+        searched: Sequence[object],
+        connection: Connection | None,
+        session: "Session | None",
+        options: SearchOptions,
+    ) -> Callable[[SearchResults], SearchResults]:
+        """What gives the hits their objects and the values of their rows, as far as these are wanted. Raises
+        InvalidInput."""
+        loading, has_data = self._loading(searched, session, options), options.pop("data", False)
+
+        def shown(found: SearchResults) -> SearchResults:
+            found = found if loading is None else loading.load(found)
+            if not has_data or all(hit.data is not None for hit in found):
+                return found
+            from .described import RowData
+
+            with self._index.preserving(connection) as conn:
+                return RowData(sessions_of(self._index).mappings, conn).fill(found)
+
+        return shown
 
     def _loading(
         self, searched: Sequence[object], session: "Session | None", options: SearchOptions
@@ -143,7 +163,7 @@ class Queries:
         self, cls: type[T], query: str, connection: Connection | None, **options: Unpack[SearchOptions]
     ) -> Select[tuple[T]]:
         mapped = sessions_of(self._index).mappings.searchable(cls)
-        for option in ("load", "passages", "snippet_length"):
+        for option in ("load", "data", "passages", "snippet_length"):
             if options.get(option):
                 raise InvalidInput(
                     f"select makes a statement, which has no hits: leave {option}= out, or search(..., {option}=). "
@@ -353,29 +373,6 @@ class Queries:
 
             return self._index.part(Secured).among(mapped, wanted, cls, prefix)
         return compiled(mapped.without_concrete(wanted, cls), self._index.engine, prefix)
-
-
-def listed(entity: object, entities: Iterable[object] | None) -> list[object]:
-    """The entities that a call names. Raises InvalidInput."""
-    if isinstance(entities, str):
-        raise InvalidInput(f"entities is a list of names; for one, use entity={seen(entities)}")
-    several = entity if isinstance(entity, list | tuple) else [] if entity is None else [entity]
-    return [*several, *(entities or ())]
-
-
-def checked_boosts(given: Any, searched: Sequence[object]) -> tuple[Boost, ...]:
-    """Raises InvalidInput where a condition is no mapping, and more is searched than one class."""
-    boosts = read_boosts(given)
-    conditions = [boost.where for boost in boosts if isinstance(boost, ConditionBoost)]
-    own = [where for where in conditions if not isinstance(where, Mapping)]
-    if own and not (len(searched) == 1 and isinstance(searched[0], type)):
-        raise InvalidInput(
-            "boost= has a SQLAlchemy condition for one class, which is searched alone: search(query, entity=Article, "
-            "boost=when(Article.stock > 0)). For several, it is a mapping of columns that all have"
-        )
-    if any(map(callable, own)):
-        raise InvalidInput("a function is the condition of @searchable(boost=…); search takes the condition itself")
-    return boosts
 
 
 def hides_words(secured: "Sequence[Mapped]", tenants: Tenants) -> bool:

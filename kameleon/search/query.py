@@ -98,7 +98,8 @@ class SearchOptions(TenantOption, total=False):
     `highlight` fills `spans` and `snippet`, of `snippet_length` (180) characters at most, `passages` (0) that many of
     the best parts of each record, `explain` fills `explanation`. `load=True` with `session=` loads the hits' mapped
     objects through that session, a statement for each class; a list is loader options of the one class that is
-    searched, {class: options} those of several, and no others are loaded.
+    searched, {class: options} those of several, and no others are loaded. `data=True` fills the `data` of hits of
+    mapped classes and tables with their rows' texts and filterable columns, with a statement for each class.
     """
 
     limit: int
@@ -127,6 +128,7 @@ class SearchOptions(TenantOption, total=False):
     snippet_length: int | None
     passages: int
     explain: bool
+    data: bool
     load: "bool | Sequence[ExecutableOption] | Mapping[type, Sequence[ExecutableOption]]"
 
 
