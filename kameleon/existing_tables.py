@@ -53,12 +53,14 @@ class ExistingTables:
             return list(self._entities.read(connection).values())
 
     def refresh(self, name: str, *, batch_size: int = 1000, progress: Progress | None = None) -> IndexReport:
-        """Index all rows of a table as they are now; what is as it was is not written."""
+        """Index all rows of a table as they are now, and remove the records whose rows are gone; what is as it was is
+        not written."""
         from .orm.redefined import Redefined
 
         self.get(name)
         classes = self._index.part(Redefined)
-        return classes.index(classes.named(name), batch_size, progress)
+        mapped = classes.named(name)
+        return classes.index(mapped, batch_size, progress) + classes.remove_gone(mapped, batch_size)
 
     def remove(self, name: str) -> None:
         """Drop the triggers, the definition, and what the index has of the table, which is left as it is."""
@@ -74,4 +76,13 @@ class ExistingTables:
             raise InvalidInput(f"{definition.entity} is defined otherwise. Remove it first: `kameleon table remove`")
         if found is None:
             self._entities.write(connection, definition)
-        return self._entities.declare(connection)[definition.entity]
+        cls = self._entities.declare(connection)[definition.entity]
+        self._set_triggers(connection, cls)
+        return cls
+
+    def _set_triggers(self, connection: Connection, cls: type) -> None:
+        """Those of a table; a view has none."""
+        sessions = sessions_of(self._index)
+        mapped = sessions.mappings.searchable(cls)
+        if sessions.tracking.may_track(connection, mapped):
+            sessions.tracking.set(connection, mapped)
