@@ -144,10 +144,12 @@ class ExistingTables:
             return list(self._entities.read(connection).values())
 
     def refresh(self, name: str, *, batch_size: int = 1000, progress: Progress | None = None) -> IndexReport:
-        """Index all rows of a table as they are now; what is as it was is not written."""
+        """Index all rows of a table as they are now, and remove the records whose rows are gone; what is as it was is
+        not written."""
         self.get(name)
         classes = self._index.part(Redefined)
-        return classes.index(classes.named(name), batch_size, progress)
+        mapped = classes.named(name)
+        return classes.index(mapped, batch_size, progress) + classes.remove_gone(mapped, batch_size)
 
     def remove(self, name: str) -> None:
         """Drop the triggers, the definition, and what the index has of the table, which is left as it is."""
@@ -172,8 +174,15 @@ class ExistingTables:
             self._entities.write(connection, definition)
         cls = self._entities.declare(connection)[definition.entity]
         if found != definition:
-            sessions_of(self._index).tracking.track(cls, connection)
+            self._set_triggers(connection, cls)
         return cls
+
+    def _set_triggers(self, connection: Connection, cls: type) -> None:
+        """Those of a table; a view has none."""
+        sessions = sessions_of(self._index)
+        mapped = sessions.mappings.searchable(cls)
+        if sessions.tracking.may_track(connection, mapped):
+            sessions.tracking.set(connection, mapped)
 
     def _check_same(
         self, connection: Connection, definition: TableDefinition, *, replace: bool
