@@ -26,6 +26,7 @@ from .changing import Changing, checked_patch
 from .coroutines import Coroutines
 from .definitions import Definitions
 from .entities import by_keyword_alone, fields_of, record_entry, unsearched, with_fields
+from .loading import FilesLoading
 from .rows import ON_CONFLICT, OnConflict, checked_rows, resolve
 from .stored import StoredRows, condition
 from .tenants import of_tenants, tenant_named, tenants_named
@@ -41,7 +42,7 @@ MAX_LIMIT = 2**53
 """Bounds `limit` and `offset` to what JSON can hold exactly."""
 
 
-class RecordStore(Coroutines):
+class RecordStore(Coroutines, FilesLoading):
     """Records of declared entities in the database of a SearchEngine; of one tenant, those of a
     `search.for_tenant("t1")`.
 
