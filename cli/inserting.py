@@ -102,11 +102,9 @@ class Insertion:
             return
         names = ", ".join(one.id for one in gone[:SHOWN]) + (", …" if len(gone) > SHOWN else "")
         what = f"{len(gone):,} of {self.entity} whose files or sections are gone ({names})"
-        if not is_wanted:
-            echo(f"kept {what}: --sync deletes them", err=True)
+        if not is_wanted or not (no_confirm or click.confirm(f"Delete {what}?", err=True)):
+            echo(f"kept {what}{'' if is_wanted else ': --sync deletes them'}", err=True)
             return
-        if not no_confirm:
-            click.confirm(f"Delete {what}?", abort=True, err=True)
         self.removed = self.records.loading.remove(self.entity, gone)
 
     @property

@@ -36,36 +36,34 @@ class Document(NamedTuple):
 def read(source: Source, options: ReadOptions) -> Iterator[Item]:
     """The record of a file or those of its sections; none of one that `options.loaded` knows as it is. What is wrong
     with a file is an item with an error: the next can be read. The bytes of an item are the file's name."""
-    name = os.fsencode(source.name)
     try:
         with source.open() as stream:
             raw = stream.read(options.max_bytes + 1)
-        found = None if len(raw) > options.max_bytes else records_of(source, raw, options)
+        if len(raw) > options.max_bytes:
+            found = [failed(source, too_long(options.max_bytes))]
+        else:
+            found = items_of(source, raw, options)
     except BadFrontMatter as error:
-        found = [Item(error.line, name, error=str(error))]
+        found = [failed(source, str(error), error.line)]
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        found = [Item(1, name, error=f"cannot be read: {error}")]
-    if found is None:
-        found = [Item(1, name, error=too_long(options.max_bytes))]
+        found = [failed(source, f"cannot be read: {error}")]
     if options.loaded is not None and any(item.error is not None for item in found):
         options.loaded.keep_all(source.folder, source.relative)
     yield from found
 
 
-def records_of(source: Source, raw: bytes, options: ReadOptions) -> list[Item]:
+def failed(source: Source, error: str, line: int = 1) -> Item:
+    return Item(line, os.fsencode(source.name), error=error)
+
+
+def items_of(source: Source, raw: bytes, options: ReadOptions) -> list[Item]:
     """Raises BadFrontMatter, and ValueError for a text that cannot be decoded."""
     folder, path, loaded = source.folder, source.relative, options.loaded
     digest = hash_of(raw, options)
     if loaded is not None and path:
         if other := loaded.claim(folder, path):
-            where = f"{path!r:.80} is the id of a file of the folder {other!r:.80}"
-            return [
-                Item(
-                    1,
-                    os.fsencode(source.name),
-                    error=f"{where}. Read this folder into another entity, or one that both are in",
-                )
-            ]
+            advice = "Read them into two entities, or the folder that both are in"
+            return [failed(source, f"the folder {other!r:.80} has a file {path!r:.80}, too. {advice}")]
         if loaded.is_current(folder, path, digest):
             return []
     kind = format_of(source, options).name
@@ -73,7 +71,7 @@ def records_of(source: Source, raw: bytes, options: ReadOptions) -> list[Item]:
     document = parsed(decoded(raw, encoding, options.note), kind)
     made = list(documents_of(document, path, by_section=options.by_section))
     origin = {"folder": folder, "path": path, "hash": digest, "records": len(made)}
-    if loaded is not None:
+    if loaded is not None and path:
         loaded.keep(data for _, data in made)
     return [Item(place, os.fsencode(source.name), {**data, FILE_FIELD: origin}) for place, data in made]
 
@@ -115,12 +113,10 @@ def documents_of(document: Document, path: str, *, by_section: bool) -> Iterator
         return
     anchors = Anchors()
     for section, above in parts:
+        own: dict[str, Any] = {"title": section.heading or title}
         if section.level:
             name = anchors.name(section)
             key = {"id": f"{path}#{name}"} if path else {}
-            above = above if above[:1] == [title] else [title, *above]
-        headings = above if section.level and section.heading != title else []
-        yield (
-            section.line,
-            {**key, "title": section.heading or title, "headings": headings, **document.fields, "text": section.text},
-        )
+            headings = [one for one in (title, *above) if one != section.heading]
+            own |= {"headings": list(dict.fromkeys(headings))}
+        yield section.line, {**key, **own, **document.fields, "text": section.text}

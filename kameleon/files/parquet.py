@@ -1,9 +1,11 @@
 """Reads the rows of Parquet files, row group after row group. Imports `errors`."""
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from urllib.parse import unquote
 
 from ..errors import InvalidInput, MissingExtra, seen
 from .items import CHUNK, Item, ReadOptions
@@ -18,6 +20,7 @@ except ImportError as _error:
 from .arrow_values import Unreadable, column_values, refused
 
 MAGIC = b"PAR1"
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 ROWS = 1_000
 """Bounds the rows that are in memory as Python values. Chosen, not measured."""
 
@@ -28,8 +31,14 @@ def read(source: Source, options: ReadOptions) -> Iterator[Item]:
     try:
         with opened(source) as file:
             names = chosen_columns(file.schema_arrow, source.name, options.drop)
-            yield from rows_of(file, names, options.from_place)
-    except pyarrow.ArrowException as error:
+            partitions = {name: value for name, value in partitions_of(source) if name not in names}
+            for item in rows_of(file, names, options.from_place):
+                if partitions and item.error is None:
+                    item.data.update(partitions)
+                yield item
+    except (pyarrow.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the file, and not of what is in it
+            raise
         raise OSError(f"not Parquet, or damaged: {first_line(error)}") from error
 
 
@@ -53,7 +62,7 @@ def chosen_columns(schema: Any, name: str, drop: tuple[str, ...]) -> list[str]:
     """The columns but those of `drop`. Raises InvalidInput for one that no record can hold."""
     names: list[str] = []
     for field in schema:
-        advice = f"Leave it out with --drop {field.name}"
+        advice = f"Leave it out with --drop {shlex.quote(field.name)}"
         if field.name in drop:
             continue
         if field.name in names:
@@ -65,6 +74,14 @@ def chosen_columns(schema: Any, name: str, drop: tuple[str, ...]) -> list[str]:
     if not names:
         raise InvalidInput(f"{name}: it has no column that --drop leaves")
     return names
+
+
+def partitions_of(source: Source) -> Iterator[tuple[str, str | None]]:
+    """The columns that the names of folders have, such as `year=2026`, below the folder that is read."""
+    for part in source.relative.split("/")[:-1]:
+        name, equals, value = part.partition("=")
+        if name and equals:
+            yield unquote(name), None if value == NO_VALUE else unquote(value)
 
 
 def rows_of(file: Any, names: list[str], from_place: int) -> Iterator[Item]:
@@ -93,7 +110,9 @@ def checked(item: Item) -> Item:
     """An item with an error if a value of its row is unreadable."""
     for name, value in item.data.items():
         if isinstance(value, Unreadable):
-            return Item(item.place, b"", error=f"column {seen(name)} {value.reason}. --drop {name} leaves it out")
+            return Item(
+                item.place, b"", error=f"column {seen(name)} {value.reason}. --drop {shlex.quote(name)} leaves it out"
+            )
     return item
 
 
