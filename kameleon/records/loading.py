@@ -1,9 +1,9 @@
 """Loads files into the record store: those that have changed, and on request without the records whose files are gone.
-Imports `values`, `errors`, `content`,
-`files` and `stores`."""
+Imports `values`, `errors`, `content`, `files`, `indexing`, `orm` and `stores`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -14,6 +14,8 @@ from ..files.items import ReadOptions
 from ..files.loaded import FILE_FIELD, Loaded, LoadedFiles
 from ..files.reading import Given, items
 from ..files.sources import sources
+from ..indexing.index import Index
+from ..orm.callers import on_a_thread
 from ..stores.catalog import Entity
 from ..values import ALL_TENANTS
 from .rows import OnConflict
@@ -39,7 +41,9 @@ class Store(Protocol):
     """What loading calls of a record store."""
 
     _bound: str | None
+    index: Index
 
+    def load_files(self, *args: Any, **options: Any) -> LoadReport: ...
     def entity(self, name: str) -> Entity: ...
     def insert(self, *args: Any, **options: Any) -> InsertReport: ...
     def list(self, *args: Any, **options: Any) -> "list[Record]": ...
@@ -72,6 +76,10 @@ class FilesLoading:
         run: dict[str, Any] = {"sync": sync, "skip_invalid": skip_invalid, "batch_size": batch_size}
         run |= {"tenant": tenant, "progress": progress}
         return Loading(self, self._bound).load(entity, given, ReadOptions(**reading), **run, **insert)
+
+    async def aload_files(self: Store, entity: str, given: Given, **options: Any) -> LoadReport:
+        """`load_files` for coroutines, on a thread."""
+        return await on_a_thread(self.index, partial(self.load_files, entity, given, **options), None)
 
     @property
     def loading(self: Store) -> "Loading":
