@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from ..indexing.index import Index
 from ..indexing.writer import Progress
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .redefined import Redefined
     from .unindexed import Unindexed
 
+REFLECTION = "kameleon.orm.reflection.declared"
+
 
 def sync(
     index: Index,
@@ -27,6 +29,8 @@ def sync(
     tenants: Tenants = None,
     progress: Progress | None = None,
 ) -> IndexReport:
+    with index.reading() as connection:
+        declare_tables(index, connection)
     report = _redefined(index).index_all(batch_size, progress) if _has_classes() and tenants is None else IndexReport()
     worker = worker_name()
     for takes_over in (False, True):
@@ -56,6 +60,7 @@ def index_marked(
     with index.reading() as conn:
         if conn.execute(select(index.tables.dirty.c.seq).limit(1)).first() is None:
             return None
+        declare_tables(index, conn)
         tracking = sessions_of(index).tracking
         unknown = tracking.unknown(conn)
     note = f"rows of {', '.join(unknown)} are marked, and no class of that name is imported here" if unknown else ""
@@ -66,6 +71,7 @@ def index_marked(
 def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> list[IndexStatus]:
     """The IndexStatus of each entity, by name; of `entity` alone if that is given."""
     with index.reading(tenants=tenants or ()) as conn:
+        declare_tables(index, conn)
         generations = index.catalog.generations(conn)
         reported = index.services.reported(generations)
         has_provider = index.services.provider is not None
@@ -89,6 +95,16 @@ def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> 
         for status in found
         if entity in (None, status.entity)
     ]
+
+
+def declare_tables(index: Index, connection: Connection) -> None:
+    """Make the classes of tables that any process has added. Where none has, the ORM is not imported."""
+    table = index.tables.existing_tables
+    if REFLECTION not in sys.modules and connection.execute(select(table.c.entity_name).limit(1)).first() is None:
+        return
+    from .reflection.declared import TableEntities
+
+    index.part(TableEntities).declare(connection)
 
 
 def _has_classes() -> bool:

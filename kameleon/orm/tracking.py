@@ -39,17 +39,17 @@ class Tracking:
         self._marks = marks
         self._unreadable: set[Ref] = set()
 
-    def track(self, cls: type) -> None:
+    def track(self, cls: type, connection: Connection | None = None) -> None:
         """Set the triggers; what changed before is for `doctor` to find. Raises InvalidInput."""
-        self._set_triggers(self._mappings.searchable(cls), is_tracked=True)
+        self._set_triggers(self._mappings.searchable(cls), connection, is_tracked=True)
 
     def untrack(self, cls: type) -> None:
         """Drop the triggers, and the marks that are left. Raises InvalidInput."""
         self._set_triggers(self._mappings.searchable(cls), is_tracked=False)
 
-    def _set_triggers(self, mapped: Mapped, *, is_tracked: bool) -> None:
+    def _set_triggers(self, mapped: Mapped, connection: Connection | None = None, *, is_tracked: bool) -> None:
         tables = self._tables_of(mapped)
-        with self._index.transaction() as connection:
+        with self._index.transaction(connection) as connection:
             for table, entities in tables.items():
                 key = key_columns(mapped, table) if is_tracked else []
                 tenant = self._tenant_part(table, entities)

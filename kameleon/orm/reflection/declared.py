@@ -29,7 +29,7 @@ class TableEntities:
     def read(self, connection: Connection) -> dict[str, TableDefinition]:
         """The definitions by entity, as the transaction has them."""
         rows = connection.execute(select(self._table.c.entity_name, self._table.c.definition))
-        return {name: definition_of(name, document) for name, document in sorted(rows.tuples())}
+        return {name: definition_of(name, document) for name, document in sorted(map(tuple, rows))}
 
     def write(self, connection: Connection, definition: TableDefinition) -> None:
         moment, table = datetime.now(UTC), self._table
