@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from .existing_tables import ExistingTables
+    from .content import SearchFields
+    from .existing_tables import ExistingTables, TableOptions
     from .reindex.generations import Reindexing
     from .search.retrieval import Legs
 
@@ -221,6 +222,11 @@ class Namespaces:
         from .existing_tables import ExistingTables  # SQLAlchemy's ORM loads with it
 
         return self.index.part(ExistingTables)
+
+    def table(self, name: str, text: "SearchFields | None" = None, **options: "Unpack[TableOptions]") -> type:
+        """The entity of a table that no mapped class describes, as `tables.define` makes it; without `text` that of a
+        table that was added as `name`, whichever program added it. Raises InvalidInput, UnknownEntity."""
+        return self.tables.get(name) if text is None else self.tables.define(name, text, **options)
 
     @property
     def rules(self) -> QueryRules:
