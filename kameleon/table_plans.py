@@ -1,5 +1,5 @@
 """What it would take to index a table: reads some of its rows, and writes nothing, not even where the database has no
-tables of kameleon yet. Imports `content`, `errors`, `embeddings`, `indexing`, `orm` and `stores`."""
+tables of kameleon yet. Imports `content`, `errors`, `embeddings`, `indexing`, `orm`, `stores` and `values`."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -30,14 +30,16 @@ def sync(
     retry_failed: bool = False,
     tenants: Tenants = None,
     progress: Progress | None = None,
+    only_marked: bool = False,
 ) -> IndexReport:
+    if only_marked:
+        report = _marked(index, batch_size)
+        index.maintain()
+        return report
     with index.reading() as connection:
         declare_tables(index, connection)
     report = _redefined(index).index_all(batch_size, progress) if _has_classes() and tenants is None else IndexReport()
-    worker = worker_name()
-    for takes_over in (False, True):
-        while (indexed := index_marked(index, batch_size, worker=worker, takes_over=takes_over)) is not None:
-            report += replace(indexed, unchanged=0)
+    report += _marked(index, batch_size)
     if (unindexed := _unindexed(index)) is not None:
         report += unindexed.index(batch_size)
     filled = index.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress, tenants=tenants)
@@ -46,6 +48,15 @@ def sync(
     index.services.evict(is_whole=True)
     index.keywords.maintain_all()
     return report + filled
+
+
+def _marked(index: Index, batch_size: int) -> IndexReport:
+    """Index all marked rows, those that others have claimed last."""
+    report, worker = IndexReport(), worker_name()
+    for takes_over in (False, True):
+        while (indexed := index_marked(index, batch_size, worker=worker, takes_over=takes_over)) is not None:
+            report += replace(indexed, unchanged=0)
+    return report
 
 
 def index_marked(

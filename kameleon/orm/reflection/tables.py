@@ -20,6 +20,8 @@ EXAMPLES = 5
 
 def reflected(connection: Connection, schema: str | None, name: str) -> Table:
     """The table. Raises InvalidInput for one that is not there."""
+    if schema and schema not in inspect(connection).get_schema_names():
+        raise no_table(connection, schema, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SAWarning)  # types that SQLAlchemy has no name for are read as texts
