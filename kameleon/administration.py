@@ -223,10 +223,10 @@ class Namespaces:
 
         return self.index.part(ExistingTables)
 
-    def table(self, name: str, text: "SearchFields | None" = None, **options: "Unpack[TableOptions]") -> type:
-        """The entity of a table that no mapped class describes, as `tables.define` makes it; without `text` that of a
-        table that was added as `name`, whichever program added it. Raises InvalidInput, UnknownEntity."""
-        return self.tables.get(name) if text is None else self.tables.define(name, text, **options)
+    def table(self, table: str, text: "SearchFields | None" = None, **options: "Unpack[TableOptions]") -> type:
+        """The entity of a table that no mapped class describes, as `tables.define` makes it; without `text` the
+        one that was added under this name, by whichever program. Raises InvalidInput, UnknownEntity."""
+        return self.tables.get(table) if text is None else self.tables.define(table, text, **options)
 
     @property
     def rules(self) -> QueryRules:
