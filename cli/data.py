@@ -1,20 +1,16 @@
 """`kameleon data …`: records of the built-in store. Imports what commands share."""
 
-import gzip
-import io
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .app import App, bar, common, confirming, echo, parse_object, pass_app, quiet
-from .inserting import ARGUMENT, Insertion
+from .inserting import Insertion
 from .providing import providing
-from .source import Item, read_items
+from .reading import items, read_options, sources_of
 from .tenancy import chosen_tenants, of_tenant, of_tenants
 
 if TYPE_CHECKING:
@@ -28,10 +24,9 @@ def data() -> None:
 
 @data.command()
 @click.argument("entity")
-@click.argument("json_records", metavar="[JSON]", required=False)
-@click.option(
-    "--from-file", type=click.Path(exists=True, dir_okay=False), help="Read this file (also .gz) instead of stdin."
-)
+@click.argument("inputs", metavar="[JSON|FILE...]", nargs=-1)
+@click.option("--from-file", "files", multiple=True, metavar="FILE", help="Read this file. Repeatable.")
+@click.option("--format", metavar="NAME", help="The files' format, where their names do not give it.")
 @click.option("--id-field", metavar="NAME", default="id", show_default=True, help="Which field is a record's key.")
 @click.option("--tenant", metavar="NAME", help="The tenant of all these records.")
 @click.option("--tenant-field", metavar="NAME", help="Which field is a record's tenant, of an entity that is made.")
@@ -49,7 +44,7 @@ def data() -> None:
 @click.option(
     "--atomic", "is_atomic", is_flag=True, help="All or nothing: one transaction, holding the write lock throughout."
 )
-@click.option("--from-line", type=click.IntRange(1), default=1, help="Start at this line (in a JSON array: element).")
+@click.option("--from-line", metavar="[FILE:]N", default="1", help="Start at this line (in a JSON array: element).")
 @click.option(
     "--max-record-bytes",
     type=click.IntRange(2),
@@ -64,41 +59,34 @@ def data() -> None:
 def insert(
     app: App,
     /,
-    json_records: str | None,
-    from_file: str | None,
+    inputs: tuple[str, ...],
+    files: tuple[str, ...],
     no_create: bool,
-    from_line: int,
+    from_line: str,
     max_record_bytes: int,
+    format: str | None,
     **options: Any,
 ) -> None:
-    """Insert records: JSON lines, a JSON array or objects, from stdin, a file or the command line.
+    """Insert records: JSON lines, a JSON array or objects, from stdin, files or the command line.
 
     Each batch is one transaction with its index rows. A record's `id` is its key, or what
     --id-field names, which is kept as `id`. A bad record ends the run, and the
     message says how to go on from there; so does Ctrl-C.
 
     \b
-    kameleon data insert Contact < contacts.jsonl
+    kameleon data insert Contact contacts.jsonl
     kameleon data insert Contact '{"id": "7", "name": "Ann Lee", "about": "met in Oslo"}'
     """
-    _check_source(json_records, from_file)
+    sources = sources_of(inputs, files)
+    reading = read_options(
+        format=format, from_line=from_line, max_bytes=max_record_bytes, keep_rest=options["rejects"] is not None
+    )
     records = app.records(create=True)
-    limits: dict[str, Any] = {
-        "max_bytes": max_record_bytes,
-        "from_line": from_line,
-        "keep_rest": options["rejects"] is not None,
-    }
     with _progress(options["entity"]) as progress:
         insertion = Insertion(
-            app=app,
-            records=records,
-            name=ARGUMENT if json_records is not None else from_file or "stdin",
-            create=not no_create,
-            progress=progress,
-            **options,
+            app=app, records=records, sources=sources, create=not no_create, progress=progress, **options
         )
-        limits["note"] = lambda note: echo(f"{insertion.name}: {note}", err=True)
-        insertion.run(_read_source(partial(_open_source, json_records, from_file), **limits))
+        insertion.run(items(sources, reading))
     _print_summary(app, insertion, is_indexed=bool(insertion.stored) and _finish(records))
 
 
@@ -107,37 +95,6 @@ def _finish(records: "kameleon.RecordStore") -> bool:
     records.search.index.keywords.maintain_all()
     is_indexed: bool = records.search.admin.index_vectors()
     return is_indexed
-
-
-def _check_source(json_records: str | None, from_file: str | None) -> None:
-    if json_records is not None and from_file is not None:
-        raise click.UsageError("give records as an argument or with --from-file, not both")
-    if json_records is None and from_file is None and (sys.stdin is None or sys.stdin.isatty()):
-        raise click.UsageError(
-            "no records: pipe JSON lines in, name a file with --from-file, or give JSON as an argument"
-        )
-
-
-def _read_source(opened: Callable[[], BinaryIO], **options: Any) -> Iterator[Item]:
-    """Open and close the source on the thread that reads: to close a pipe elsewhere waits for the thread that reads."""
-    with opened() as stream:
-        yield from read_items(stream, **options)
-
-
-def _open_source(given: str | None, file: str | None) -> BinaryIO:
-    if given is not None:
-        return io.BytesIO(given.encode("utf-8", "surrogateescape"))
-    if file is None:
-        return _own_stdin()
-    return cast(BinaryIO, gzip.open(file, "rb")) if file.endswith(".gz") else open(file, "rb")
-
-
-def _own_stdin() -> BinaryIO:
-    """A copy of stdin: Python's own at exit waits for a thread that is reading it."""
-    try:
-        return open(os.dup(sys.stdin.fileno()), "rb")
-    except io.UnsupportedOperation:
-        return sys.stdin.buffer
 
 
 @contextmanager

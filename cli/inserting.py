@@ -1,5 +1,5 @@
 """Runs `data insert`: items in, batches out, each one transaction; bad records are reported by line. Imports the record
-store, and of this package sources and the pipeline."""
+store and `files`, and of this package what it reads and the pipeline."""
 
 import shlex
 import shutil
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 import kameleon
 from kameleon.errors import InvalidRecord, KameleonError, RecordExists, StorageError, UnknownEntity
+from kameleon.files import Item
+from kameleon.files.sources import Source
 
 from .app import App, Interrupted, echo
 from .detaching import without_database
-from .source import Item
+from .reading import ARGUMENT, STDIN
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ARGUMENT = "argument"
-
 
 class InputStopped(KameleonError):
     pass
@@ -36,12 +36,12 @@ class InputStopped(KameleonError):
 
 @dataclass
 class Insertion:
-    """One run of `data insert`. `name` is what the input is called in messages."""
+    """One run of `data insert`."""
 
     app: App
     records: "kameleon.RecordStore"
     entity: str
-    name: str
+    sources: Sequence[Source]
     batch_size: int
     on_conflict: Literal["error", "replace", "ignore", "merge"] = "error"
     create: bool = True
@@ -59,7 +59,7 @@ class Insertion:
     _is_interrupted: bool = False
     _is_waiting: bool = False
     _is_taken: bool = False
-    _next_line: int = 1
+    _next: tuple[str, int] | None = None
 
     def run(self, items: Iterable[Item]) -> None:
         """Insert everything, or raise InputStopped or Interrupted; what was stored before stays stored."""
@@ -173,7 +173,6 @@ class Insertion:
         """Store the good records, then report the bad ones in their order; the first that stops the run raises
         InputStopped."""
         good = [item for item in items if item.error is None]
-        bad = [item for item in items if item.error is not None]
         while good:
             try:
                 self._insert(good, connection, ahead)
@@ -181,14 +180,14 @@ class Insertion:
             except (InvalidRecord, RecordExists) as error:
                 if error.position is None:
                     raise
-                found = replace(good[error.position], error=reason(error))
+                good[error.position].error = reason(error)
                 self._is_taken = isinstance(error, RecordExists)
                 self._insert(good[: error.position], connection, ahead)
-                bad.append(found)
                 good = good[error.position + 1 :] if self.skip_invalid else []
-        for item in sorted(bad, key=lambda item: item.line):
-            self._report_bad(item)
-        self._next_line = items[-1].line + 1
+        for item in items:
+            if item.error is not None:
+                self._report_bad(item)
+        self._next = (items[-1].file, items[-1].place + 1)
 
     def _insert(self, items: list[Item], connection: "Connection | None", ahead: "Ahead | None") -> None:
         if items:
@@ -205,8 +204,8 @@ class Insertion:
             self.ids_made += sum("id" not in item.data for item in items)
 
     def _report_bad(self, item: Item) -> None:
-        self._next_line = item.line
-        place = f"{self.name}:{item.line}: {item.error}"
+        self._next = (item.file, item.place)
+        place = f"{item.file}:{item.place}: {item.error}"
         if item.is_fatal or not self.skip_invalid:
             advice = (
                 "" if self._is_taken else ". Correct it" if item.is_fatal else ". Correct it, or add --skip-invalid"
@@ -229,10 +228,13 @@ class Insertion:
         if self.is_atomic:
             return f"{what}. Nothing was stored (--atomic)"
         stored = f"{what}. Stored so far: {self.stored} records"
-        if self.name == ARGUMENT:
+        file, place = self._next or (self.sources[0].name, 1)
+        if file == ARGUMENT:
             return stored
         hint = " Set KAMELEON_URL to this database's URL." if self.app.is_hidden else ""
-        return f"{stored}.{hint} Continue with: {continue_command(self.app.arguments, self._next_line, self._more)}"
+        start = f"{file}:{place}" if len(self.sources) > 1 else str(place)
+        command = continue_command(self.app.arguments, start, self._more, is_piped=file == STDIN)
+        return f"{stored}.{hint} Continue with: {command}"
 
     @property
     def _more(self) -> list[str]:
@@ -287,8 +289,8 @@ def reason(error: InvalidRecord | RecordExists) -> str:
     return str(error)
 
 
-def continue_command(arguments: Sequence[str], line: int, more: Sequence[str] = ()) -> str:
-    """This command again, with `more`, from `line` on; `arguments` name its database."""
+def continue_command(arguments: Sequence[str], start: str, more: Sequence[str] = (), *, is_piped: bool) -> str:
+    """This command again, with `more`, from the line `start` on; `arguments` name its database."""
     kept = []
     rest = iter(without_database(sys.argv[1:]))
     for argument in rest:
@@ -296,6 +298,5 @@ def continue_command(arguments: Sequence[str], line: int, more: Sequence[str] = 
             next(rest, None)
         elif not argument.startswith("--from-line="):
             kept.append(argument)
-    has_file = any(a == "--from-file" or a.startswith("--from-file=") for a in kept)
-    command = shlex.join(["kameleon", *arguments, *kept, *more, "--from-line", str(line)])
-    return command if has_file else f"{command} < INPUT"
+    command = shlex.join(["kameleon", *arguments, *kept, *more, "--from-line", start])
+    return f"{command} < INPUT" if is_piped else command

@@ -24,6 +24,7 @@ from .search import search, similar
 from .serve import serve
 from .suggest import suggest
 from .synonyms import synonyms
+from .table import table
 from .tenants import tenants
 
 
@@ -45,7 +46,7 @@ def kameleon() -> None:
 
 for command in (
     *(data, distribute, doctor, embeddings, entity, evaluation, judgements),
-    *(mcp, purge, rebuild, rules, search, serve, similar, suggest, synonyms, tenants),
+    *(mcp, purge, rebuild, rules, search, serve, similar, suggest, synonyms, table, tenants),
 ):
     kameleon.add_command(command)
 

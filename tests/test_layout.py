@@ -22,7 +22,7 @@ ORDER = (
     *("forking", "urls", "sqlite_files", "markup", "content", "metrics", "files"),
     *("sqlalchemy_internals", "async_connections", "database", "analysis", "embeddings", "stores", "keywords"),
     *("indexing", "search", "orm"),
-    *("reindex", "records", "doctor", "synonyms", "query_rules", "judgements", "existing_tables"),
+    *("reindex", "records", "doctor", "synonyms", "query_rules", "judgements", "table_plans", "existing_tables"),
     *("tenants", "administration", "coroutines", "engine"),
     *(
         "entities",

@@ -1,0 +1,9 @@
+"""Records read from files and streams: JSON so far. No database. Imports `errors`.
+
+`records` yields them as mappings, `items` with their places and what is wrong with those that cannot be read.
+"""
+
+from .items import Item, ReadOptions
+from .reading import items, records
+
+__all__ = ["Item", "ReadOptions", "items", "records"]

@@ -1,5 +1,5 @@
-"""Reads records from a stream, one at a time: JSON lines, one JSON array, or objects over several lines, in UTF-8 or,
-with a byte order mark, UTF-16. Memory is that of one record. Imports nothing of kameleon's.
+"""Reads JSON lines, one JSON array, or objects over several lines, in UTF-8 or, with a byte order mark, UTF-16. Memory
+is that of one record. Imports nothing of kameleon's.
 
 What cannot be a record is an item with an error, so that the caller decides whether to stop or go on. The array is
 parsed here because items keep the bytes of their element, for --rejects, which ijson does not give.
@@ -8,56 +8,24 @@ parsed here because items keep the bytes of their element, for --rejects, which 
 import codecs
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-CHUNK = 1 << 18
-"""Bounds the bytes of a read. Chosen, not measured."""
+from .items import CHUNK, Item, ReadOptions, too_long
+from .sources import Source
+
 SPACE = " \t\r\n\ufeff"
 """What may be between values: files that were put together have byte order marks there."""
 UTF_16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """`line` is the 1-based line that it begins on, in an array the 1-based element.
-
-    `raw` are its bytes; of an over-long line the beginning, whose rest is in the file `rest` if it was kept.
-    """
-
-    line: int
-    raw: bytes
-    data: Any = None
-    error: str | None = None
-    is_fatal: bool = False
-    rest: BinaryIO | None = None
-
-
-def read_items(
-    stream: BinaryIO,
-    *,
-    max_bytes: int,
-    from_line: int = 1,
-    keep_rest: bool = False,
-    note: Callable[[str], None] = lambda _note: None,
-) -> Iterator[Item]:
-    """The items from `from_line` on. `keep_rest` keeps what of a line is over `max_bytes` in a temporary file. `note`
-    takes what a user should know about the stream."""
-    line = 0
-    try:
-        for item in _items(Lines(stream, note), max_bytes, keep_rest):
-            line = item.line
-            if line >= from_line:
-                yield item
-    except (OSError, EOFError, zlib.error) as error:
-        yield Item(line + 1, b"", error=f"cannot be read: {error}", is_fatal=True)
-
-
-def _items(reader: "Lines", max_bytes: int, keep_rest: bool) -> Iterator[Item]:
-    is_array = reader.peek() == b"["
-    yield from array_items(reader, max_bytes) if is_array else line_items(reader, max_bytes, keep_rest)
+def read(source: Source, options: ReadOptions) -> Iterator[Item]:
+    with source.open() as stream:
+        reader = Lines(stream, options.note)
+        if reader.peek() == b"[":
+            yield from array_items(reader, options.max_bytes)
+        else:
+            yield from line_items(reader, options.max_bytes, options.keep_rest)
 
 
 class Recoded(io.RawIOBase):
@@ -327,7 +295,3 @@ def not_json(error: ValueError | RecursionError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error.msg} at column {error.colno}"
     return f"not JSON: {error}"
-
-
-def too_long(max_bytes: int) -> str:
-    return f"over {max_bytes:,} bytes (--max-record-bytes)"

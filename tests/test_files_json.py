@@ -4,14 +4,19 @@ import codecs
 import gzip
 import io
 import json
-from importlib import import_module
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-read_items = import_module("kameleon_cli.source").read_items
+from kameleon.files import Item, ReadOptions, items
+from kameleon.files.sources import Source
+
+
+def read_items(stream: Any, **options: Any) -> Iterator[Item]:
+    return items([Source("in.jsonl", stream=stream)], ReadOptions(**options))
 
 
 class Trickle(io.BytesIO):
@@ -22,7 +27,7 @@ class Trickle(io.BytesIO):
 
 
 def read(raw: bytes, *, max_bytes: int = 1000, from_line: int = 1, stream: Any = io.BytesIO) -> list[Any]:
-    return list(read_items(stream(raw), max_bytes=max_bytes, from_line=from_line))
+    return list(read_items(stream(raw), max_bytes=max_bytes, from_place=from_line))
 
 
 @pytest.mark.parametrize("stream", [io.BytesIO, Trickle])
@@ -67,10 +72,10 @@ def test_nothing_is_nothing(raw: bytes) -> None:
 )
 def test_a_bad_line_is_reported_and_the_next_is_read(line: bytes, reason: str) -> None:
     first, bad, last = read(b'{"a": 1}\n' + line + b'\n{"a": 3}\n')
-    assert (first.data, last.data, last.line) == ({"a": 1}, {"a": 3}, 3)
+    assert (first.data, last.data, last.place) == ({"a": 1}, {"a": 3}, 3)
     assert bad.error is not None
     assert bad.error.startswith(reason)
-    assert (bad.line, bad.is_fatal) == (2, False)
+    assert (bad.place, bad.is_fatal) == (2, False)
 
 
 def test_a_line_nested_too_deep_for_the_parser_is_reported() -> None:
@@ -80,7 +85,7 @@ def test_a_line_nested_too_deep_for_the_parser_is_reported() -> None:
 
 def test_elements_of_an_array_are_counted_and_broken_json_ends_it() -> None:
     items = read(b'[{"a": 1}, 2, {"a": 3}, {"a" 4}, {"a": 5}]')
-    assert [(item.line, item.data, item.is_fatal) for item in items] == [
+    assert [(item.place, item.data, item.is_fatal) for item in items] == [
         (1, {"a": 1}, False),
         (2, None, False),
         (3, {"a": 3}, False),
@@ -96,7 +101,7 @@ def test_a_malformed_array_ends_with_a_fatal_item(raw: bytes) -> None:
     assert all(item.error is None for item in good)
     assert last.is_fatal
     assert last.error is not None
-    assert last.error.startswith("not JSON: ")
+    assert str(last.error).startswith("not JSON: ")
 
 
 def test_a_truncated_stream_is_reported() -> None:
@@ -104,15 +109,15 @@ def test_a_truncated_stream_is_reported() -> None:
     with gzip.open(io.BytesIO(complete[:-20])) as stream:
         *good, last = read_items(stream, max_bytes=100)
     assert last.is_fatal
-    assert last.error.startswith("cannot be read: ")
+    assert str(last.error).startswith("cannot be read: ")
     assert len(good) < 1001
     with gzip.open(io.BytesIO(b"no gzip at all")) as stream:
         (only,) = read_items(stream, max_bytes=100)
-    assert only.error.startswith("cannot be read: Not a gzipped file")
+    assert str(only.error).startswith("cannot be read: Not a gzipped file")
 
 
 def test_from_line_skips_the_lines_before() -> None:
-    assert [item.line for item in read(b'{"a":1}\n{"a":2}\nbad\n{"a":4}', from_line=3)] == [3, 4]
+    assert [item.place for item in read(b'{"a":1}\n{"a":2}\nbad\n{"a":4}', from_line=3)] == [3, 4]
     assert [item.data for item in read(b'[{"a":1},{"a":2}]', from_line=2)] == [{"a": 2}]
 
 
@@ -144,7 +149,7 @@ def test_objects_over_several_lines_are_items_with_the_line_they_begin_on() -> N
     records = [{"id": 1, "t": "first\n"}, {"id": 2, "t": {"a": [1, 2]}}, {"id": 3}]
     text = "\n".join(json.dumps(record, indent=2) for record in records[:2]) + '\n{"id": 3}\n'
     found = read(text.encode())
-    assert [(item.line, item.data) for item in found] == list(zip((1, 5, 14), records, strict=True))
+    assert [(item.place, item.data) for item in found] == list(zip((1, 5, 14), records, strict=True))
     assert [item.data for item in read(text.encode(), from_line=5)] == records[1:]
     *before, broken = read(text.replace("1,", "1,,").encode())
     assert [item.data for item in before] == records[:0]
@@ -176,7 +181,7 @@ def test_utf_16_is_read_and_noted(encoding: str) -> None:
     notes: list[str] = []
     found = list(read_items(io.BytesIO(text.encode(encoding)), max_bytes=1000, note=notes.append))
     assert [item.data for item in found] == [{"a": "é 😀"}, {"a": 2}]
-    assert notes == ["read as UTF-16"]
+    assert notes == ["in.jsonl: read as UTF-16"]
     cut = list(read_items(io.BytesIO(text.encode(encoding)[:-1]), max_bytes=1000))
     assert "not UTF-16: truncated data" in (cut[-1].error or "")
 
@@ -185,7 +190,7 @@ def test_files_that_were_put_together_are_read_in_full() -> None:
     bom = codecs.BOM_UTF8
     assert [item.data for item in read(bom + b'{"a": 1}\n' + bom + b'{"a": 2}\n')] == [{"a": 1}, {"a": 2}]
     joined = read(bom + b'{"a": 1}' + bom + b'{"a": 2}\n{"a": 3}')
-    assert [(item.line, item.data) for item in joined] == [(1, {"a": 1}), (1, {"a": 2}), (2, {"a": 3})]
+    assert [(item.place, item.data) for item in joined] == [(1, {"a": 1}), (1, {"a": 2}), (2, {"a": 3})]
     (broken,) = read(b'{"a": 1}{"a": }\n')
     assert "not JSON" in (broken.error or "")
     assert not broken.is_fatal

@@ -1,0 +1,54 @@
+"""Reads the records of files and streams, one at a time. Imports `errors`."""
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, BinaryIO
+
+from ..errors import InvalidRecord
+from .formats import format_of
+from .items import Item, ReadOptions
+from .sources import Source, sources
+
+Given = str | os.PathLike[str] | BinaryIO | Iterable[str | os.PathLike[str]]
+
+
+def records(given: Given, **options: Any) -> Iterator[Mapping[str, Any]]:
+    """Yields the records of a path, of several, or of a binary stream, with the options of ReadOptions. Raises
+    InvalidRecord for the first that cannot be read, with its file and line."""
+    for item in items(sources(given), ReadOptions(**options)):
+        if item.error is not None:
+            raise InvalidRecord(f"{item.file}:{item.place}: {item.error}")
+        yield item.data
+
+
+def items(given: Iterable[Source], options: ReadOptions) -> Iterator[Item]:
+    """Yields the items of sources, one source after the other; nothing comes after one that is fatal."""
+    is_passed = options.from_file is not None
+    for source in given:
+        is_passed = is_passed and source.name != options.from_file
+        if is_passed:
+            continue
+        for item in of_source(source, replace(options, note=partial(_note, options, source))):
+            item.file = source.name
+            yield item
+            if item.is_fatal:
+                return
+        options = replace(options, from_place=1, from_file=None)
+
+
+def of_source(source: Source, options: ReadOptions) -> Iterator[Item]:
+    place = 0
+    try:
+        for item in format_of(source, options).read(source, options):
+            place = item.place
+            if place >= options.from_place:
+                yield item
+    except (OSError, EOFError, zlib.error) as error:
+        yield Item(place + 1, b"", error=f"cannot be read: {error}", is_fatal=True)
+
+
+def _note(options: ReadOptions, source: Source, text: str) -> None:
+    options.note(f"{source.name}: {text}")
