@@ -154,11 +154,12 @@ class ExistingTables:
     def remove(self, name: str) -> None:
         """Drop the triggers, the definition, and what the index has of the table, which is left as it is."""
         with self._index.reading() as connection:
-            found = self._entities.declare(connection)
+            self._entities.declare(connection)
         if name not in self._entities.problems:
-            sessions_of(self._index).tracking.untrack(found[name] if name in found else self.get(name))
+            self.get(name)
 
         def attempt(connection: Connection) -> None:
+            sessions_of(self._index).tracking.drop(connection, name)
             self._entities.delete(connection, name)
             drop_entity(self._index, connection, name)
 
@@ -173,16 +174,10 @@ class ExistingTables:
             checked(connection, definition)
             self._entities.write(connection, definition)
         cls = self._entities.declare(connection)[definition.entity]
-        if found != definition:
-            self._set_triggers(connection, cls)
+        tracking = sessions_of(self._index).tracking
+        if tracking.may_track(connection, cls):
+            tracking.track(cls, connection)
         return cls
-
-    def _set_triggers(self, connection: Connection, cls: type) -> None:
-        """Those of a table; a view has none."""
-        sessions = sessions_of(self._index)
-        mapped = sessions.mappings.searchable(cls)
-        if sessions.tracking.may_track(connection, mapped):
-            sessions.tracking.set(connection, mapped)
 
     def _check_same(
         self, connection: Connection, definition: TableDefinition, *, replace: bool

@@ -347,19 +347,11 @@ def test_the_right_that_is_missing_is_named(search: SearchEngine, engine: Engine
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO kdb_indexer",
         "GRANT TRIGGER ON writer, volume_topic, topic TO kdb_indexer",
     )
-    with engine.connect() as connection, connection.begin() as transaction:
-        connection.exec_driver_sql("SET LOCAL ROLE kdb_indexer")
-        with pytest.raises(InvalidInput, match='GRANT TRIGGER ON volume TO "kdb_indexer"'):
-            search.tables._define(connection, definition())
-        transaction.rollback()
+    role = engine.execution_options()
+    event.listen(role, "begin", lambda connection: connection.exec_driver_sql("SET LOCAL ROLE kdb_indexer"))
+    with pytest.raises(InvalidInput, match='GRANT TRIGGER ON volume TO "kdb_indexer"'):
+        SearchEngine(role, search.index.services.provider, create_tables=False).tables.define("volume", TEXTS)
     write("DROP OWNED BY kdb_indexer", "DROP ROLE kdb_indexer")
-
-
-def definition() -> Any:
-    from kameleon.content import field_options
-    from kameleon.orm.reflection.definition import TableDefinition
-
-    return TableDefinition("volume", "volume", None, field_options(TEXTS))
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
@@ -382,7 +374,7 @@ def test_a_virtual_table_is_refreshed(search: SearchEngine, engine: Engine, writ
         search.track(volume)
 
 
-@pytest.mark.parametrize("name", ["odd name", "order", "Größe", 'quo"te', "per%cent", "a:b", "UPPER", "o'brien"])
+@pytest.mark.parametrize("name", ['Größe "%s": o\'brien', "order"])
 def test_names_of_every_kind_are_quoted(search: SearchEngine, engine: Engine, write: Write, name: str) -> None:
     quoted = '"' + name.replace('"', '""') + '"'
     driver = quoted if engine.dialect.name == "sqlite" else quoted.replace("%", "%%")

@@ -2,7 +2,7 @@
 written. Imports `values` and `stores`."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import Connection, select
@@ -36,33 +36,39 @@ class Marks:
         self._tables = tables
         self._tracked: set[str] | None = None
 
-    def set_tracked(self, connection: Connection, entities: Iterable[str], made: Made | None) -> None:
-        """The first of the entities is that of the class whose triggers were made, or dropped where there are none."""
-        meta, dirty = self._tables.meta, self._tables.dirty
-        owner: str | None = None
-        for entity in entities:
-            connection.execute(meta.delete().where(meta.c.key == TRACKED + entity))
-            if made is None:
-                connection.execute(dirty.delete().where(dirty.c.entity_name == entity))
-            else:
-                value = made.as_text() if owner is None else Made(by=owner).as_text()
-                connection.execute(meta.insert(), {"key": TRACKED + entity, "value": value})
-            owner = owner or entity
+    def set_tracked(self, connection: Connection, entities: Sequence[str], made: Made) -> None:
+        """The first of the entities is that of the class whose triggers were made; those of the others are the same."""
+        self._delete(connection, entities)
+        values = [made, *(Made(by=entities[0]) for _ in entities[1:])]
+        rows = [{"key": TRACKED + entity, "value": one.as_text()} for entity, one in zip(entities, values, strict=True)]
+        connection.execute(self._tables.meta.insert(), rows)
+
+    def set_untracked(self, connection: Connection, entity: str) -> None:
+        """Delete what is known of its triggers, and the marks that are left."""
+        entities = [name for name, made in self._all(connection).items() if entity in (name, made.by)]
+        self._delete(connection, entities)
+        dirty = self._tables.dirty
+        connection.execute(dirty.delete().where(dirty.c.entity_name.in_([entity, *entities])))
+
+    def _delete(self, connection: Connection, entities: Sequence[str]) -> None:
+        meta = self._tables.meta
+        connection.execute(meta.delete().where(meta.c.key.in_([TRACKED + entity for entity in entities])))
         self._tracked = None
+
+    def _all(self, connection: Connection) -> dict[str, Made]:
+        meta = self._tables.meta
+        query = select(meta.c.key, meta.c.value).where(meta.c.key.startswith(TRACKED, autoescape=True))
+        rows = sorted(map(tuple, connection.execute(query)))
+        return {key.removeprefix(TRACKED): Made(**json.loads(value)) for key, value in rows}
 
     def made(self, connection: Connection) -> dict[str, Made]:
         """The triggers, by the entities that they were made for."""
-        meta = self._tables.meta
-        query = select(meta.c.key, meta.c.value).where(meta.c.key.startswith(TRACKED, autoescape=True))
-        found = {key.removeprefix(TRACKED): Made(**json.loads(value)) for key, value in connection.execute(query)}
-        return {entity: found[entity] for entity in sorted(found) if not found[entity].by}
+        return {entity: made for entity, made in self._all(connection).items() if not made.by}
 
     def tracked(self, connection: Connection) -> set[str]:
         """Entities with triggers; one that another process adds is found after this process's next start."""
         if (found := self._tracked) is None:
-            meta = self._tables.meta
-            keys = connection.execute(select(meta.c.key).where(meta.c.key.startswith(TRACKED, autoescape=True)))
-            found = self._tracked = {key.removeprefix(TRACKED) for key in keys.scalars()}
+            found = self._tracked = set(self._all(connection))
         return found
 
     def of(self, connection: Connection, refs: Sequence[Ref]) -> list[int]:

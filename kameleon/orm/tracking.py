@@ -26,7 +26,6 @@ from .dependencies import Dependencies
 from .mapping import Mapped
 from .marks import Made, Marks
 from .pending import Pending
-from .reflection.declared import TableEntities
 from .registry import Mappings
 from .unindexed import is_here
 
@@ -47,20 +46,30 @@ class Tracking:
         self._unreadable: set[Ref] = set()
 
     def track(self, cls: type, connection: Connection | None = None) -> None:
-        """Set the triggers; what changed before is for `doctor` to find. Raises InvalidInput."""
-        with self._index.transaction(connection) as connection:
-            self.set(connection, self._mappings.searchable(cls))
+        """Set the triggers, where they are not as they should be; what changed before is for `doctor` to find. Raises
+        InvalidInput."""
+        mapped = self._mappings.searchable(cls)
+        with self._index.transaction(connection) as conn:
+            self._set(conn, mapped)
 
     def untrack(self, cls: type) -> None:
         """Drop the triggers, and the marks that are left. Raises InvalidInput."""
         mapped = self._mappings.searchable(cls)
         with self._index.transaction() as connection:
-            made = self._marks.made(connection).get(mapped.entity, Made())
-            self._triggers.drop(connection, list(made.triggers))
-            self._marks.set_tracked(connection, self._entities_of(mapped), None)
+            self.drop(connection, mapped.entity)
 
-    def set(self, connection: Connection, mapped: Mapped) -> None:
-        """Set the triggers of a class, where they are not as they should be. Raises InvalidInput."""
+    def drop(self, connection: Connection, entity: str) -> None:
+        """Drop the triggers of an entity, whose class need not be here, and the marks that are left."""
+        made = self._marks.made(connection).get(entity, Made())
+        self._triggers.drop(connection, list(made.triggers))
+        self._marks.set_untracked(connection, entity)
+
+    def may_track(self, connection: Connection, cls: type) -> bool:
+        """Whether triggers can be on all tables of a class."""
+        tables = self._tables_of(self._mappings.searchable(cls))
+        return not any(self._triggers.refusal(connection, table) for table in tables)
+
+    def _set(self, connection: Connection, mapped: Mapped) -> None:
         for table in (tables := self._tables_of(mapped)):
             if refusal := self._triggers.refusal(connection, table):
                 raise InvalidInput(f"{table} {refusal}, so no triggers can mark its rows. {UNTRACKED}")
@@ -76,15 +85,9 @@ class Tracking:
         triggers = {one.name: (one.table, present[one.name]) for one in wanted}
         self._marks.set_tracked(connection, self._entities_of(mapped), Made(plan, triggers))
 
-    def may_track(self, connection: Connection, mapped: Mapped) -> bool:
-        """Whether triggers can be on all tables of a class."""
-        return not any(self._triggers.refusal(connection, table) for table in self._tables_of(mapped))
-
     def problems(self, connection: Connection) -> dict[str, str]:
         """Why triggers are to be set again, by entity."""
         made = self._marks.made(connection)
-        if any(self._mappings.named(entity) is None for entity in made):
-            self._index.part(TableEntities).declare(connection)
         problems = {entity: self._problem(connection, entity, of_entity) for entity, of_entity in made.items()}
         return {entity: problem for entity, problem in problems.items() if problem}
 
@@ -159,12 +162,7 @@ class Tracking:
             self._index.committed(partial(release_marks, dirty=self._tables.dirty, worker=worker, marks=marks))
 
     def unknown(self, connection: Connection) -> list[str]:
-        """Entities with marks whose classes are not imported here, and are not made of tables."""
-        if self._not_mapped(connection):
-            self._index.part(TableEntities).declare(connection)
-        return self._not_mapped(connection)
-
-    def _not_mapped(self, connection: Connection) -> list[str]:
+        """Entities with marks whose classes are not imported here."""
         return [entity for entity in self._entities(connection) if self._mappings.named(entity) is None]
 
     def _entities(self, connection: Connection) -> list[str]:
