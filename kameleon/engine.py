@@ -236,17 +236,24 @@ class SearchEngine(Coroutines, Namespaces):
         retry_failed: bool = False,
         tenant: object = ALL_TENANTS,
         progress: Progress | None = None,
+        only_marked: bool = False,
     ) -> IndexReport:
         """Index again the rows of classes imported by this process whose declarations were changed since they were
         indexed; then rows that triggers marked, those that workers have claimed and not finished last, and rows of
         these classes which are not in the index; then embed what is pending, `batch_size` records a transaction, newest
         text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is missing and the
         embeddings are many. `retry_failed` also tries again what the provider refused. With `tenant`, one or several,
-        only what is pending of their records is embedded, and no class is indexed again. `progress(done, total)` counts
-        records.
+        only what is pending of their records is embedded, and no class is indexed again; with `only_marked`, only the
+        rows that triggers marked are indexed. `progress(done, total)` counts records.
         """
-        tenants = check_tenants(tenant)
-        return syncing.sync(self.index, batch_size, retry_failed=retry_failed, tenants=tenants, progress=progress)
+        return syncing.sync(
+            self.index,
+            batch_size,
+            retry_failed=retry_failed,
+            tenants=check_tenants(tenant),
+            progress=progress,
+            only_marked=only_marked,
+        )
 
     def reindex(self, *entities: object, **options: "Unpack[ReindexOptions]") -> ReindexReport:
         """Make the index's embeddings again, with another model or the same, while search and writing go on.

@@ -89,8 +89,8 @@ class Index(Transactions):
         self.keywords: KeywordIndex = KeywordIndex(self.store, opened)
         self.curation = Curation(self.store)
         self.classes = Classes(self.store, self.curation)
-        self._tenanted = Tenanted(self.store.schema)
-        self.writer = Writer(self.store, self.catalog, self.keywords, self._tenanted)
+        self.known_entities = Tenanted(self.store.schema)
+        self.writer = Writer(self.store, self.catalog, self.keywords, self.known_entities)
         self.filling = Filling(self, self.store, self.catalog, self.writer, self.services)
         self._budgeted = BudgetedCalls()
         self._parts: dict[object, Any] = {}
@@ -353,10 +353,10 @@ class Index(Transactions):
 
     def tenanted(self, connection: Connection | None = None) -> frozenset[str]:
         """The entities of which records with a tenant were ever written, read at most once a second."""
-        if not self._tenanted.is_due:
-            return self._tenanted.known
+        if not self.known_entities.is_due:
+            return self.known_entities.known
         with self.preserving(connection) as conn:
-            return self._tenanted.read(conn)
+            return self.known_entities.read(conn)
 
     def failures(self, connection: Connection | None = None, tenants: Tenants = None) -> list[Failure]:
         """The records that the provider refused, by entity, id and tenant."""
