@@ -114,6 +114,7 @@ def read_shared(
     help="Order the 100 best so that each is relevant and unlike those before it: 0 by relevance alone, to 1.",
 )
 @click.option("--rerank", metavar="MODEL", help="Rerank the 50 best with a cross-encoder: a name or a folder.")
+@click.option("--sync-first", is_flag=True, help="Index the rows that triggers marked, before. Writes to the index.")
 @common
 @pass_app
 def search(
@@ -125,6 +126,7 @@ def search(
     explain: bool,
     count: bool,
     fields: tuple[str, ...],
+    sync_first: bool,
     **options: Any,
 ) -> None:
     """Search by keywords and by meaning, best first; without a QUERY, list records by entity and id.
@@ -149,6 +151,8 @@ def search(
     options = read_shared(**options) | {"explain": explain, "count": count, "data": app.as_json or bool(fields)}
     options["facets"] = [read_facet(facet) for facet in options["facets"]]
     engine = app.open()
+    if sync_first:
+        catch_up(engine)
     options["entities"] = entities_of(engine, entities) or None
     entities_of(engine, [entity for entity, _ in options["pin"]])
     if rerank:
@@ -157,6 +161,15 @@ def search(
         options["rerank"] = FastEmbedReranker(rerank)
     found = engine.search(query, highlight=True, **options)
     show(app, found, {"query": query}, fields=fields, explain=explain, count=count)
+
+
+def catch_up(engine: "kameleon.SearchEngine") -> None:
+    """Index the rows that triggers marked, and print how many these were."""
+    report = engine.sync(only_marked=True)
+    if report.indexed:
+        echo(f"indexed {report.indexed:,} rows that were changed", err=True)
+    if report.outage:
+        echo(f"embeddings pending, the provider is down: {report.outage}", err=True)
 
 
 @click.command()

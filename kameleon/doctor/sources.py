@@ -14,6 +14,7 @@ from ..orm.callers import sessions_of
 from ..orm.identity import is_after, key_attributes
 from ..orm.mapping import Mapped, objects
 from ..orm.redefined import Redefined
+from ..orm.syncing import declare_tables, problems_of_tables
 from ..records.entities import record_entry
 from ..stores.catalog import Entity
 from ..stores.database_protocols import Connections
@@ -124,6 +125,15 @@ class StoredSource:
     def _entries(self, connection: Connection, statement: Select[Any]) -> list[Entry]:
         rows = connection.execute(statement)
         return [record_entry(self.declared, row.id, row.data, row.tenant) for row in rows]
+
+
+def changed_tables(scan: Scan) -> Iterator[Finding]:
+    """Tables that were added and are not as they were; nothing else is made of their definitions meanwhile."""
+    with scan.index.reading() as connection:
+        declare_tables(scan.index, connection, again=True)
+    for entity, problem in problems_of_tables(scan.index).items():
+        message, _, cure = problem.rpartition(". ")
+        yield Finding("changed-table", entity, 1, message, cure)
 
 
 def redefined(scan: Scan) -> Iterator[Finding]:
