@@ -10,7 +10,7 @@ import click
 from .app import App, bar, common, confirming, echo, parse_object, pass_app, quiet
 from .inserting import Insertion
 from .providing import providing
-from .reading import items, read_options, sources_of
+from .reading import declared_types, items, read_options, reading, sources_of
 from .tenancy import chosen_tenants, of_tenant, of_tenants
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ def data() -> None:
 @data.command()
 @click.argument("entity")
 @click.argument("inputs", metavar="[JSON|FILE...]", nargs=-1)
-@click.option("--from-file", "files", multiple=True, metavar="FILE", help="Read this file. Repeatable.")
-@click.option("--format", metavar="NAME", help="The files' format, where their names do not give it.")
 @click.option("--id-field", metavar="NAME", default="id", show_default=True, help="Which field is a record's key.")
 @click.option("--tenant", metavar="NAME", help="The tenant of all these records.")
 @click.option("--tenant-field", metavar="NAME", help="Which field is a record's tenant, of an entity that is made.")
@@ -44,49 +42,40 @@ def data() -> None:
 @click.option(
     "--atomic", "is_atomic", is_flag=True, help="All or nothing: one transaction, holding the write lock throughout."
 )
-@click.option("--from-line", metavar="[FILE:]N", default="1", help="Start at this line (in a JSON array: element).")
-@click.option(
-    "--max-record-bytes",
-    type=click.IntRange(2),
-    default=10_000_000,
-    show_default=True,
-    help="Refuse a record that is longer.",
-)
+@reading
 @providing
 @quiet
 @common
 @pass_app
 def insert(
-    app: App,
-    /,
-    inputs: tuple[str, ...],
-    files: tuple[str, ...],
-    no_create: bool,
-    from_line: str,
-    max_record_bytes: int,
-    format: str | None,
-    **options: Any,
+    app: App, /, inputs: tuple[str, ...], files: tuple[str, ...], entity: str, no_create: bool, **options: Any
 ) -> None:
-    """Insert records: JSON lines, a JSON array or objects, from stdin, files or the command line.
+    """Insert records: JSON, CSV and TSV, from stdin, files or the command line.
 
     Each batch is one transaction with its index rows. A record's `id` is its key, or what
     --id-field names, which is kept as `id`. A bad record ends the run, and the
     message says how to go on from there; so does Ctrl-C.
 
     \b
-    kameleon data insert Contact contacts.jsonl
+    kameleon data insert Contact contacts.csv
     kameleon data insert Contact '{"id": "7", "name": "Ann Lee", "about": "met in Oslo"}'
     """
     sources = sources_of(inputs, files)
-    reading = read_options(
-        format=format, from_line=from_line, max_bytes=max_record_bytes, keep_rest=options["rejects"] is not None
-    )
     records = app.records(create=True)
-    with _progress(options["entity"]) as progress:
+    how = read_options(
+        options, default_types=declared_types(records, entity, options["id_field"]), keep_rest=bool(options["rejects"])
+    )
+    with _progress(entity) as progress:
         insertion = Insertion(
-            app=app, records=records, sources=sources, create=not no_create, progress=progress, **options
+            app=app,
+            records=records,
+            entity=entity,
+            sources=sources,
+            create=not no_create,
+            progress=progress,
+            **options,
         )
-        insertion.run(items(sources, reading))
+        insertion.run(items(sources, how))
     _print_summary(app, insertion, is_indexed=bool(insertion.stored) and _finish(records))
 
 

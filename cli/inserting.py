@@ -217,6 +217,8 @@ class Insertion:
             self._reject(item, self.rejects)
 
     def _reject(self, item: Item, file: BinaryIO) -> None:
+        if item.header and not file.tell():
+            file.write(item.header.rstrip(b"\r\n") + b"\n")
         if item.rest is None:
             file.write(item.raw.rstrip(b"\n") + b"\n")
             return

@@ -1,10 +1,11 @@
 """What `data insert` reads: JSON of the command line, files, or stdin. Imports `files`."""
 
+import csv
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
@@ -13,9 +14,48 @@ from kameleon.errors import InvalidInput
 from kameleon.files.sources import Source, sources
 
 from .app import echo
+from .entity import types_of
+
+if TYPE_CHECKING:
+    import kameleon
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 ARGUMENT = "argument"
 STDIN = "stdin"
+READING: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "format": ("--format", {"metavar": "NAME", "help": "The files' format, where their names do not give it."}),
+    "encoding": ("--encoding", {"metavar": "NAME", "help": "The text's encoding, where it is not found."}),
+    "delimiter": ("--delimiter", {"metavar": "CHARACTER", "help": "Of CSV: what is between values, such as tab."}),
+    "quote": ("--quote", {"metavar": "CHARACTER", "help": "Of CSV: what is around values; `none` for none."}),
+    "columns": ("--columns", {"metavar": "A,B,…", "help": "Of CSV: the columns' names, where it has no header."}),
+    "has_header": ("--header", {"is_flag": True, "help": "With --columns: leave out the header that it has."}),
+    "types": ("--type", {"multiple": True, "metavar": "NAME:TYPE", "help": "Of CSV: a column's type. Repeatable."}),
+    "nulls": ("--null", {"multiple": True, "metavar": "TEXT", "help": "Of CSV: null, as no value is. Repeatable."}),
+    "from_line": (
+        "--from-line",
+        {"metavar": "[FILE:]N", "default": "1", "help": "Start at this line (in a JSON array: element)."},
+    ),
+    "max_bytes": (
+        "--max-record-bytes",
+        {
+            "type": click.IntRange(2),
+            "default": 10_000_000,
+            "show_default": True,
+            "help": "Refuse a record that is longer.",
+        },
+    ),
+}
+"""The options of files by their names in ReadOptions, but for --from-file."""
+
+
+def reading(command: F) -> F:
+    """Add the options of files, which `read_options` takes."""
+    options = [click.option("--from-file", "files", multiple=True, metavar="FILE", help="Read this file. Repeatable.")]
+    options += [click.option(flag, name, **of) for name, (flag, of) in READING.items()]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def sources_of(given: Sequence[str], named: Sequence[str]) -> list[Source]:
@@ -35,13 +75,35 @@ def sources_of(given: Sequence[str], named: Sequence[str]) -> list[Source]:
         raise click.UsageError(f"{error}. Records as an argument begin with {{ or [") from error
 
 
-def read_options(*, from_line: str, **options: Any) -> files.ReadOptions:
-    """--from-line is N, or FILE:N where there are several."""
+def declared_types(records: "kameleon.RecordStore", entity: str, key: str) -> dict[str, str]:
+    """The types of the entity's fields, where there is one, and text for its key."""
+    found = next((each for each in records.entities() if each.name == entity), None)
+    return {**{field.name: field.type for field in (found.fields if found else ())}, key: "text"}
+
+
+def read_options(options: dict[str, Any], **more: Any) -> files.ReadOptions:
+    """Those of `reading`, which leave `options`. --from-line is N, or FILE:N where there are several. A note that an
+    earlier file had is not repeated."""
+    own = {name: options.pop(name) for name in READING}
+    from_line, columns = own.pop("from_line"), own.pop("columns")
     file, _, place = from_line.rpartition(":")
     if not place.isdecimal() or int(place) < 1:
         raise click.UsageError(f"--from-line is a number from 1 on, or FILE:NUMBER, not {from_line:.40}")
-    note = lambda text: echo(text, err=True)  # noqa: E731
-    return files.ReadOptions(from_file=file or None, from_place=int(place), note=note, **options)
+    noted: set[str] = set()
+
+    def note(text: str) -> None:
+        what = text.partition(": ")[2]
+        if what not in noted:
+            echo(text, err=True)
+        noted.add(what)
+
+    return files.ReadOptions(
+        **{**own, "types": types_of(own["types"], "--type"), **more},
+        from_file=file or None,
+        from_place=int(place),
+        columns=tuple(next(csv.reader([columns]))) if columns else (),
+        note=note,
+    )
 
 
 def items(given: Sequence[Source], options: files.ReadOptions) -> Iterator[files.Item]:
