@@ -246,6 +246,8 @@ class Insertion:
             self._reject(item, self.rejects)
 
     def _reject(self, item: Item, file: BinaryIO) -> None:
+        if item.header and not file.tell():
+            file.write(item.header.rstrip(b"\r\n") + b"\n")
         if item.rest is None:
             raw = item.raw or json.dumps(item.data, ensure_ascii=False, default=str).encode("utf-8", "replace")
             file.write(raw.rstrip(b"\n") + b"\n")

@@ -111,6 +111,14 @@ class Loading:
                 found.add(record.id, record.tenant, record.data[FILE_FIELD])
         return found
 
+    def _types(self, entity: str) -> dict[str, str]:
+        """The types of an entity's fields, where there is one, and text for its key."""
+        try:
+            fields = self._records.entity(entity).fields
+        except UnknownEntity:
+            fields = ()
+        return {**{field.name: field.type for field in fields}, "id": "text"}
+
     def _of_files(self, entity: str, tenant: Any) -> Iterator[Record]:
         where = {f"{FILE_FIELD}.path": {"$exists": True}}
         page: list[Record] = []
@@ -135,7 +143,8 @@ class Loading:
         known = self.known(entity, tenant, insert.get("tenant_field"))
         found = list(with_files_of_folders(sources(given), options))
         report = LoadReport()
-        read = items(found, replace(options, loaded=known))
+        types = options.default_types or self._types(entity)
+        read = items(found, replace(options, loaded=known, default_types=types))
         for batch in iter(lambda: list(islice(read, batch_size)), []):
             bad = [item for item in batch if item.error is not None]
             if bad and (not skip_invalid or bad[-1].is_fatal):
