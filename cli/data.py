@@ -38,6 +38,9 @@ def data() -> None:
     show_default=True,
     help="Where an id exists: stop, replace the record, set its fields, or leave it.",
 )
+@click.option(
+    "--embeddings", metavar="FIELD", help="The field that has a record's embedding, as exports have it; none is made."
+)
 @click.option("--no-create", is_flag=True, help="Do not make a missing entity.")
 @click.option("--skip-invalid", is_flag=True, help="Go on after a bad record.")
 @click.option("--rejects", type=click.File("ab", lazy=False), help="Add bad records to this file.")

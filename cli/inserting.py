@@ -54,6 +54,7 @@ class Insertion:
     id_field: str = "id"
     tenant: str | None = None
     tenant_field: str | None = None
+    embeddings: str | None = None
     is_atomic: bool = False
     skip_invalid: bool = False
     rejects: BinaryIO | None = None
@@ -153,7 +154,7 @@ class Insertion:
         first = next(batches, None)
         if first is None:
             return
-        count = 0 if self.is_atomic else self.records.batches_ahead(self.batch_size)
+        count = 0 if self.is_atomic or self.embeddings else self.records.batches_ahead(self.batch_size)
         definition = self._definition(first) if count else None
         if definition is None:
             yield from ((batch, None) for batch in chain([first], batches))
@@ -220,9 +221,11 @@ class Insertion:
 
     def _insert(self, items: list[Item], connection: "Connection | None", ahead: "Ahead | None") -> None:
         if items:
+            records, given = self._split([item.data for item in items])
             self.report += self.records.insert(
                 self.entity,
-                [item.data for item in items],
+                records,
+                embeddings=given,
                 on_conflict=self.on_conflict,
                 create=self.create,
                 tenant=self.tenant,
@@ -231,6 +234,18 @@ class Insertion:
                 ahead=ahead,
             )
             self.ids_made += sum("id" not in item.data for item in items)
+
+    def _split(self, records: list[Any]) -> tuple[list[Any], list[Any] | None]:
+        """The records and their embeddings, None without --embeddings. Raises InvalidRecord and ModelMismatch."""
+        if self.embeddings is None:
+            return records, None
+        from kameleon.files.vectors import split_embeddings
+        from kameleon.indexing.given import check_models
+
+        made = split_embeddings(records, self.embeddings)
+        is_named = self.app.chosen is not None
+        check_models(self.records.search.index, made.models, made.dimensions, is_named=is_named)
+        return made.records, made.embeddings
 
     def _report_bad(self, item: Item) -> None:
         self._next = (item.file, item.place)

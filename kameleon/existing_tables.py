@@ -18,6 +18,7 @@ from .orm.callers import sessions_of
 from .orm.redefined import Redefined
 from .orm.reflection.declared import TableEntities
 from .orm.reflection.definition import TableDefinition
+from .orm.reflection.making import checked
 from .table_plans import TablePlan, plan_table
 from .values import IndexReport, IndexStatus
 
@@ -69,6 +70,8 @@ class ExistingTables:
         InvalidInput, as for what cannot be searched."""
         definition = defined(table, text, schema=schema, key=key, where=where, tenant=tenant, name=name)
         if replace and self._has_other_records(definition):
+            with self._index.reading() as connection:
+                checked(connection, definition)
             self.remove(definition.entity)
         with self._index.transaction() as connection:
             return self._define(connection, definition, replace=replace)
@@ -87,9 +90,10 @@ class ExistingTables:
         `create_tables=False`. `rate` is in records a second, the price is that of a million tokens. Raises InvalidInput
         as `define`."""
         definition = defined(table, text, **options)
+        plan = plan_table(self._index, definition, rate=rate, price_per_million=price_per_million)
         with suppress(SchemaMissing), self._index.reading() as connection:
             self._check_same(connection, definition, replace=replace)
-        return plan_table(self._index, definition, rate=rate, price_per_million=price_per_million)
+        return plan
 
     def add(
         self,
@@ -128,6 +132,8 @@ class ExistingTables:
         """The entity of a table. Raises UnknownEntity."""
         with self._index.reading() as connection:
             found = self._entities.declare(connection)
+        if problem := self._entities.problems.get(name):
+            raise InvalidInput(problem)
         if name not in found:
             raise UnknownEntity(f"no table was added as {seen(name)}. Added: {', '.join(found) or 'none'}")
         return found[name]
@@ -138,17 +144,22 @@ class ExistingTables:
             return list(self._entities.read(connection).values())
 
     def refresh(self, name: str, *, batch_size: int = 1000, progress: Progress | None = None) -> IndexReport:
-        """Index all rows of a table as they are now; what is as it was is not written."""
+        """Index all rows of a table as they are now, and remove the records whose rows are gone; what is as it was is
+        not written."""
         self.get(name)
         classes = self._index.part(Redefined)
-        return classes.index(classes.named(name), batch_size, progress)
+        mapped = classes.named(name)
+        return classes.index(mapped, batch_size, progress) + classes.remove_gone(mapped, batch_size)
 
     def remove(self, name: str) -> None:
         """Drop the triggers, the definition, and what the index has of the table, which is left as it is."""
-        cls = self.get(name)
-        sessions_of(self._index).tracking.untrack(cls)
+        with self._index.reading() as connection:
+            self._entities.declare(connection)
+        if name not in self._entities.problems:
+            self.get(name)
 
         def attempt(connection: Connection) -> None:
+            sessions_of(self._index).tracking.drop(connection, name)
             self._entities.delete(connection, name)
             drop_entity(self._index, connection, name)
 
@@ -160,10 +171,12 @@ class ExistingTables:
     def _define(self, connection: Connection, definition: TableDefinition, *, replace: bool) -> type:
         found = self._check_same(connection, definition, replace=replace)
         if found != definition:
+            checked(connection, definition)
             self._entities.write(connection, definition)
         cls = self._entities.declare(connection)[definition.entity]
-        if found != definition:
-            sessions_of(self._index).tracking.track(cls, connection)
+        tracking = sessions_of(self._index).tracking
+        if tracking.may_track(connection, cls):
+            tracking.track(cls, connection)
         return cls
 
     def _check_same(

@@ -1,26 +1,63 @@
-"""Makes a mapped class of a table in the database, which then is searched as declared classes are. Imports `errors`."""
+"""Makes a mapped class of a table in the database, which then is searched as declared classes are. Imports `content`
+and `errors`."""
 
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Boolean, Connection, MetaData, Table, and_, literal_column, type_coerce
-from sqlalchemy.exc import NoSuchTableError
-from sqlalchemy.orm import column_property, foreign, registry, relationship, remote
+from sqlalchemy import Connection, Table, and_
+from sqlalchemy.exc import ArgumentError, InvalidRequestError
+from sqlalchemy.orm import foreign, load_only, registry, relationship, remote, selectinload
 
+from ...content import check_entity
 from ...errors import InvalidInput
-from ..declaration import ATTRIBUTE, Declaration
+from ..declaration import ATTRIBUTE, Declaration, OfTable
+from ..mapping import Mapped
 from .definition import TableDefinition
 from .joins import Link, Links
-
-CONDITION = "kameleon_condition"
-"""The attribute that has whether a row meets the condition of its definition."""
+from .tables import attributes, check_columns, check_key, check_where, condition, key_of, reflected
 
 
 def make_class(connection: Connection, definition: TableDefinition) -> type:
     """Reflects the table, and those that paths lead to. Raises InvalidInput for one that is not there, or cannot be
     searched as defined."""
-    return Making(connection, definition).make()
+    return mapped_of(connection, definition).mapper.class_
+
+
+def mapped_of(connection: Connection, definition: TableDefinition) -> Mapped:
+    """The mapping of the class that `make_class` makes. No index has it yet."""
+    check_entity(definition.entity)
+    cls: Any = Making(connection, definition).make()
+    return Mapped(cls.__mapper__, cls.__mapper__, getattr(cls, ATTRIBUTE), connection.dialect)
+
+
+def checked(connection: Connection, definition: TableDefinition) -> Mapped:
+    """The mapping as `mapped_of` returns it. Raises InvalidInput also where rows have no id of their own, and for a
+    condition that is none."""
+    mapped = mapped_of(connection, definition)
+    table: Any = mapped.mapper.local_table
+    if definition.where:
+        check_where(connection, table, definition.where)
+    check_key(connection, table, list(mapped.mapper.primary_key))
+    return mapped
+
+
+@dataclass(slots=True)
+class Reading:
+    """Which columns of a class's rows are read for a content, and of which related ones."""
+
+    columns: dict[str, None] = field(default_factory=dict)
+    related: dict[str, "Reading"] = field(default_factory=dict)
+
+    def options(self, cls: Any) -> Iterator[Any]:
+        """What has SQLAlchemy load these alone: a column that nothing is made of may hold what Python cannot read."""
+        links = [cls.__mapper__.relationships[name] for name in self.related]
+        local = [cls.__mapper__.get_property_by_column(column).key for link in links for column in link.local_columns]
+        names = dict.fromkeys([*self.columns, *local])
+        yield load_only(*(getattr(cls, name) for name in names or [cls.__mapper__.primary_key[0].key]))
+        for link in links:
+            inner = self.related[link.key].options(link.entity.class_)
+            yield selectinload(getattr(cls, link.key)).options(*inner)
 
 
 class Making:
@@ -35,74 +72,72 @@ class Making:
 
     def make(self) -> type:
         definition = self._definition
-        table = self._reflected(definition.schema, definition.table)
-        cls = self._map_searched(table)
-        paths = [name for name in definition.text if name not in table.c and "." in name]
+        table = reflected(self._connection, definition.schema, definition.table)
+        key = key_of(table, definition.key)
+        cls: Any = self._map(definition.entity, table, key)
+        own = [name for name in definition.text if name in table.c or "." not in name]
+        check_columns(table, [*own, *([definition.tenant] if definition.tenant else [])])
+        reading = Reading(dict.fromkeys([*own, *([definition.tenant] if definition.tenant else [])]))
+        paths = [name for name in definition.text if name not in own]
         for path in paths:
-            setattr(cls, path, property(Values(self._relate(cls, path))))
-        missing = [name for name in (*definition.key, *definition.text) if name not in table.c and name not in paths]
-        if missing:
-            raise InvalidInput(f"{definition.table} has no column {missing[0]!r}. It has: {', '.join(table.c.keys())}")
-        self._registry.configure()
+            setattr(cls, path, property(Values(self._relate(cls, path, reading))))
+        self._configure()
+        of_table = OfTable(
+            tuple(reading.options(cls)),
+            tuple(column.is_not(None) for column in key if column.nullable),
+            condition(definition.where) if definition.where else None,
+        )
         depends_on = tuple(dict.fromkeys(path.rpartition(".")[0] for path in paths))
-        when = attrgetter(CONDITION) if definition.where else None
-        declaration = Declaration(definition.text, None, when, depends_on, definition.entity, definition.tenant)
+        declaration = Declaration(
+            definition.text, None, None, depends_on, definition.entity, definition.tenant, (), of_table
+        )
         setattr(cls, ATTRIBUTE, declaration)
-        return cls
+        return cls  # type: ignore[no-any-return]
 
-    def _map_searched(self, table: Table) -> type:
-        definition = self._definition
-        names = list(definition.key) or [column.name for column in table.primary_key.columns]
-        if not names:
-            raise InvalidInput(f"{definition.table} has no primary key. Name the columns that are a record's id: key=")
-        properties: dict[str, Any] = {}
-        if definition.where:
-            condition = type_coerce(literal_column(f"({definition.where})"), Boolean)
-            properties[CONDITION] = column_property(condition)
-        return self._map(definition.entity, table, [table.c[name] for name in names], properties)
+    def _configure(self) -> None:
+        """Raises InvalidInput at once, where the mappers of other classes would fail with these."""
+        try:
+            self._registry.configure()
+        except (ArgumentError, InvalidRequestError) as error:
+            self._registry.dispose()
+            raise InvalidInput(f"{self._definition.table} cannot be searched so: {error}") from error
 
-    def _relate(self, cls: Any, path: str) -> Sequence[str]:
-        """Add the relationships of a path whose last part is a column. Returns its parts."""
+    def _relate(self, cls: Any, path: str, reading: Reading) -> Sequence[str]:
+        """Add the relationships of a path whose last part is a column, and what is read of it. Returns its parts."""
         *names, column = path.split(".")
         for name in names:
             if name not in cls.__mapper__.relationships:
                 self._add_relationship(cls, name)
-            cls = cls.__mapper__.relationships[name].entity.class_
-        if column not in (own := cls.__table__.c):
-            raise InvalidInput(f"{cls.__table__.name} has no column {column!r}. It has: {', '.join(own.keys())}")
+            cls = cls.__mapper__.relationships[name].argument
+            reading = reading.related.setdefault(name, Reading())
+        check_columns(cls.__table__, [column])
+        reading.columns[column] = None
         return (*names, column)
 
     def _add_relationship(self, cls: Any, name: str) -> None:
         table = cls.__table__
         link = self._links.follow(table.schema, table.name, table.c.keys(), name)
         target: Any = self._class_of(link)
-        other = target.__table__
         order = [] if not link.is_reverse else list(target.__mapper__.primary_key)
-        condition = and_(*equalities(link, table, other))
+        condition = and_(*equalities(link, table, target.__table__))
         cls.__mapper__.add_property(
-            name,
-            relationship(target, primaryjoin=condition, uselist=link.is_reverse, order_by=order, viewonly=True),
+            name, relationship(target, primaryjoin=condition, uselist=link.is_reverse, order_by=order, viewonly=True)
         )
 
     def _class_of(self, link: Link) -> type:
         found = self._classes.get((link.schema, link.table))
         if found is None:
-            table = self._reflected(link.schema, link.table)
-            found = self._map(link.table, table, list(table.primary_key.columns) or list(table.c), {})
+            table = reflected(self._connection, link.schema, link.table)
+            found = self._map(link.table, table, list(table.primary_key.columns) or list(table.c))
         return found
 
-    def _map(self, name: str, table: Table, key: Sequence[Any], properties: dict[str, Any]) -> type:
+    def _map(self, name: str, table: Table, key: Sequence[Any]) -> type:
         cls: Any = type(name, (), {"__module__": "kameleon.tables"})
-        self._registry.map_imperatively(cls, table, properties=properties, primary_key=key)
+        properties, replaced = attributes(self._connection, table, [column.name for column in key])
+        self._registry.map_imperatively(cls, table, properties=properties, primary_key=key, exclude_properties=replaced)
         cls.__table__ = table
         self._classes[table.schema, table.name] = cls
         return cls  # type: ignore[no-any-return]
-
-    def _reflected(self, schema: str | None, name: str) -> Table:
-        try:
-            return Table(name, MetaData(), schema=schema, autoload_with=self._connection, resolve_fks=False)
-        except NoSuchTableError as error:
-            raise InvalidInput(f"there is no table {name} in this database") from error
 
 
 def equalities(link: Link, table: Table, other: Table) -> Iterator[Any]:
