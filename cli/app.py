@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import kameleon
-from kameleon.errors import StorageError, printable, redacted
+from kameleon.errors import SchemaMissing, StorageError, printable, redacted
 
 if TYPE_CHECKING:
     from .chosen import Chosen
@@ -82,18 +82,22 @@ class App:
             text = text.replace(secret, "…")
         return redacted(text)
 
-    def engine(self, *, create: bool = False) -> Any:
+    def engine(self, *, create: bool = False, is_read_only: bool = False) -> Any:
         """SQLAlchemy's engine of the database; `create=False` raises StorageError where there is none. It replaces
         connections that a restart of the database's server has ended, and its errors, which are logged, have no
         queries and no records."""
+        from kameleon.sqlite_files import read_only  # SQLAlchemy loads with it
+
         engine = kameleon.create_engine(self.url, pool_pre_ping=True, hide_parameters=True)
         file = engine.url.database
         is_file = engine.dialect.name == "sqlite" and file and file != ":memory:" and not file.startswith("file:")
         if is_file and not create and not Path(str(file)).exists():
             raise StorageError(
-                f"no database at {file}. `kameleon data insert ENTITY < FILE` makes one; --database or KAMELEON_URL "
-                "names another"
+                f"no database at {file}. --database or KAMELEON_URL names another; "
+                "`kameleon data insert ENTITY < FILE` makes one"
             )
+        if is_read_only and is_file:
+            return kameleon.create_engine(read_only(engine.url), hide_parameters=True)
         return engine
 
     @property
@@ -103,13 +107,18 @@ class App:
         names = ("schema", "language", "keyword_search") if is_postgresql else ("language", "keyword_search")
         return {name: os.environ.get(f"KAMELEON_{name.upper()}") or None for name in names}
 
-    def open(self, *, create: bool = False, by_name: bool = False) -> "kameleon.SearchEngine":
+    def open(
+        self, *, create: bool = False, by_name: bool = False, is_read_only: bool = False
+    ) -> "kameleon.SearchEngine":
         """Open the index with the provider that the command line names, else with its own; `by_name` with its own."""
-        engine = self.engine(create=create)
+        engine = self.engine(create=create, is_read_only=is_read_only)
         search = kameleon.SearchEngine(engine, DEFAULT_PROVIDER, create_tables=create, **self.options)
         if self.chosen is None or by_name:
             return search
-        provider = self.chosen.provider(search.generations())
+        models: Any = []
+        with suppress(SchemaMissing):  # the database has no tables of kameleon yet
+            models = search.generations()
+        provider = self.chosen.provider(models)
         return kameleon.SearchEngine(engine, provider, create_tables=create, **self.options)
 
     def records(self, *, create: bool = False) -> "kameleon.RecordStore":

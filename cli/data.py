@@ -10,7 +10,7 @@ import click
 from .app import App, bar, common, confirming, echo, parse_object, pass_app, quiet
 from .inserting import Insertion
 from .providing import providing
-from .reading import declared_types, items, read_options, reading, sources_of
+from .reading import check_documents, files_of, items, read_options, reading, sources_of
 from .tenancy import chosen_tenants, of_tenant, of_tenants
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def data() -> None:
 @data.command()
 @click.argument("entity")
 @click.argument("inputs", metavar="[JSON|FILE...]", nargs=-1)
+@click.option("--sync", is_flag=True, help="Delete the records of the folder whose files are gone.")
 @click.option("--id-field", metavar="NAME", default="id", show_default=True, help="Which field is a record's key.")
 @click.option("--tenant", metavar="NAME", help="The tenant of all these records.")
 @click.option("--tenant-field", metavar="NAME", help="Which field is a record's tenant, of an entity that is made.")
@@ -36,6 +37,9 @@ def data() -> None:
     show_default=True,
     help="Where an id exists: stop, replace the record, set its fields, or leave it.",
 )
+@click.option(
+    "--embeddings", metavar="FIELD", help="The field that has a record's embedding, as exports have it; none is made."
+)
 @click.option("--no-create", is_flag=True, help="Do not make a missing entity.")
 @click.option("--skip-invalid", is_flag=True, help="Go on after a bad record.")
 @click.option("--rejects", type=click.File("ab", lazy=False), help="Add bad records to this file.")
@@ -44,38 +48,42 @@ def data() -> None:
 )
 @reading
 @providing
-@quiet
+@confirming
 @common
 @pass_app
 def insert(
-    app: App, /, inputs: tuple[str, ...], files: tuple[str, ...], entity: str, no_create: bool, **options: Any
+    app: App,
+    /,
+    inputs: tuple[str, ...],
+    files: tuple[str, ...],
+    no_create: bool,
+    no_confirm: bool,
+    sync: bool,
+    **options: Any,
 ) -> None:
-    """Insert records: JSON, CSV and TSV, from stdin, files or the command line.
+    """Insert records: from stdin, files, folders or the command line.
 
-    Each batch is one transaction with its index rows. A record's `id` is its key, or what
-    --id-field names, which is kept as `id`. A bad record ends the run, and the
-    message says how to go on from there; so does Ctrl-C.
+    JSON, CSV, Parquet, Markdown, HTML and text are read, compressed or not. Each batch is one
+    transaction with its index rows. A record's `id` is its key, or what --id-field names, which
+    is kept as `id`. A bad record ends the run, and the message says how to go on from there; so
+    does Ctrl-C.
 
     \b
     kameleon data insert Contact contacts.csv
     kameleon data insert Contact '{"id": "7", "name": "Ann Lee", "about": "met in Oslo"}'
+    kameleon data insert Page docs/ --section --sync
     """
-    sources = sources_of(inputs, files)
+    how = read_options(options, keep_rest=bool(options["rejects"]))
+    sources = files_of(sources_of(inputs, files), how)
+    is_of_documents = check_documents(sources, how, sync=sync, id_field=options["id_field"])
     records = app.records(create=True)
-    how = read_options(
-        options, default_types=declared_types(records, entity, options["id_field"]), keep_rest=bool(options["rejects"])
-    )
-    with _progress(entity) as progress:
+    with _progress(options["entity"]) as progress:
         insertion = Insertion(
-            app=app,
-            records=records,
-            entity=entity,
-            sources=sources,
-            create=not no_create,
-            progress=progress,
-            **options,
+            app=app, records=records, sources=sources, create=not no_create, progress=progress, **options
         )
+        how = insertion.passing_over(how) if is_of_documents else insertion.with_types(how)
         insertion.run(items(sources, how))
+    insertion.remove_gone(is_wanted=sync, no_confirm=no_confirm)
     _print_summary(app, insertion, is_indexed=bool(insertion.stored) and _finish(records))
 
 

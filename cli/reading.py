@@ -5,19 +5,18 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
 from kameleon import files
 from kameleon.errors import InvalidInput
+from kameleon.files.folders import with_files_of_folders
+from kameleon.files.formats import format_of
 from kameleon.files.sources import Source, sources
 
 from .app import echo
 from .entity import types_of
-
-if TYPE_CHECKING:
-    import kameleon
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +31,12 @@ READING: Mapping[str, tuple[str, dict[str, Any]]] = {
     "has_header": ("--header", {"is_flag": True, "help": "With --columns: leave out the header that it has."}),
     "types": ("--type", {"multiple": True, "metavar": "NAME:TYPE", "help": "Of CSV: a column's type. Repeatable."}),
     "nulls": ("--null", {"multiple": True, "metavar": "TEXT", "help": "Of CSV: null, as no value is. Repeatable."}),
+    "exclude": (
+        "--exclude",
+        {"multiple": True, "metavar": "PATTERN", "help": "Of a folder: leave these files out. Repeatable."},
+    ),
+    "by_section": ("--section", {"is_flag": True, "help": "Make a record of each section of a document."}),
+    "drop": ("--drop", {"multiple": True, "metavar": "NAME", "help": "Leave this field or column out. Repeatable."}),
     "from_line": (
         "--from-line",
         {"metavar": "[FILE:]N", "default": "1", "help": "Start at this line (in a JSON array: element)."},
@@ -75,10 +80,22 @@ def sources_of(given: Sequence[str], named: Sequence[str]) -> list[Source]:
         raise click.UsageError(f"{error}. Records as an argument begin with {{ or [") from error
 
 
-def declared_types(records: "kameleon.RecordStore", entity: str, key: str) -> dict[str, str]:
-    """The types of the entity's fields, where there is one, and text for its key."""
-    found = next((each for each in records.entities() if each.name == entity), None)
-    return {**{field.name: field.type for field in (found.fields if found else ())}, key: "text"}
+def files_of(given: Sequence[Source], options: files.ReadOptions) -> list[Source]:
+    """The sources, with those of its files for a folder."""
+    return list(with_files_of_folders(given, options))
+
+
+def check_documents(given: Sequence[Source], options: files.ReadOptions, *, sync: bool, id_field: str) -> bool:
+    """Whether there are documents. Raises click.UsageError for options that these, or other files, cannot be read
+    with."""
+    documents = [source for source in given if source.path and format_of(source, options).is_document]
+    if documents and id_field != "id":
+        raise click.UsageError("the id of a document is its path: leave --id-field out")
+    if documents and (options.from_place > 1 or options.from_file):
+        raise click.UsageError("documents that are stored are passed over: leave --from-line out")
+    if sync and not any(source.root for source in documents):
+        raise click.UsageError("--sync is for folders of documents (Markdown, HTML, text)")
+    return bool(documents)
 
 
 def read_options(options: dict[str, Any], **more: Any) -> files.ReadOptions:

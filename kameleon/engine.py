@@ -3,7 +3,7 @@ Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `sear
 `administration` and `coroutines`."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, Unpack
 
 from sqlalchemy import Connection, Engine, Select
 
@@ -12,6 +12,7 @@ from .content import check_entity, check_id, check_tenants
 from .coroutines import Coroutines
 from .errors import InvalidInput, seen
 from .indexing.entries import entries
+from .indexing.given import given_embeddings
 from .indexing.index import Index
 from .indexing.tenants import tenant_written
 from .indexing.writer import Indexing, Progress
@@ -159,6 +160,7 @@ class SearchEngine(Coroutines, Namespaces):
         connection: Connection | None = None,
         session: "Session | None" = None,
         progress: Progress | None = None,
+        embeddings: Iterable[Any] | None = None,
     ) -> IndexReport:
         """Index (entity, id, text) records in one transaction, with one call of the embedding service for all.
         `tenant`, a text, a whole number, a UUID or an Enum with such a value, is that of all of them; their keys are
@@ -168,18 +170,25 @@ class SearchEngine(Coroutines, Namespaces):
         commits its own, begun after embedding. With an attached session that is done when it commits, together with
         all else that it changed; the report is empty then. `progress(done, total)` counts records. Raises InvalidRecord
         before anything is written.
+
+        `embeddings` are the caller's own, one a record: no provider is asked, and of None the record is left pending.
+        They are written at once, in an attached session too.
         """
+        records = list(records)
         wanted = entries(records)
         if not wanted:
             return IndexReport()
         connection = connection_within(self.index, connection, session, "aindex_records_batch")
         name = tenant_written(self.index, (entry.ref.entity for entry in wanted), tenant, connection)
         wanted = [entry._replace(ref=entry.ref._replace(tenant=name)) for entry in wanted] if name else wanted
-        if session is not None and (changes := sessions_of(self.index).changes_of(session)) is not None:
+        refs = [Ref(record[0], check_id(record[1]), name) for record in records]
+        given = given_embeddings(refs, embeddings)
+        attached = session is not None and given is None
+        if attached and (changes := sessions_of(self.index).changes_of(session)) is not None:
             for entry in wanted:
                 changes.upsert(entry.ref, entry.content)
             return IndexReport()
-        report = self.index.write(wanted, connection, progress)
+        report = self.index.write(wanted, connection, progress, given)
         if progress:
             progress(len(wanted), len(wanted))
         return report
@@ -227,17 +236,24 @@ class SearchEngine(Coroutines, Namespaces):
         retry_failed: bool = False,
         tenant: object = ALL_TENANTS,
         progress: Progress | None = None,
+        only_marked: bool = False,
     ) -> IndexReport:
         """Index again the rows of classes imported by this process whose declarations were changed since they were
         indexed; then rows that triggers marked, those that workers have claimed and not finished last, and rows of
         these classes which are not in the index; then embed what is pending, `batch_size` records a transaction, newest
         text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is missing and the
         embeddings are many. `retry_failed` also tries again what the provider refused. With `tenant`, one or several,
-        only what is pending of their records is embedded, and no class is indexed again. `progress(done, total)` counts
-        records.
+        only what is pending of their records is embedded, and no class is indexed again; with `only_marked`, only the
+        rows that triggers marked are indexed. `progress(done, total)` counts records.
         """
-        tenants = check_tenants(tenant)
-        return syncing.sync(self.index, batch_size, retry_failed=retry_failed, tenants=tenants, progress=progress)
+        return syncing.sync(
+            self.index,
+            batch_size,
+            retry_failed=retry_failed,
+            tenants=check_tenants(tenant),
+            progress=progress,
+            only_marked=only_marked,
+        )
 
     def reindex(self, *entities: object, **options: "Unpack[ReindexOptions]") -> ReindexReport:
         """Make the index's embeddings again, with another model or the same, while search and writing go on.

@@ -1,19 +1,51 @@
 """Tables of the database that no mapped class describes, as entities: `search.tables`. Imports `content`, `errors`,
-`indexing`, `orm` and `values`."""
+`indexing`, `orm`, `table_plans` and `values`."""
 
 from collections.abc import Sequence
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, distinct, func, select
 
-from .content import SearchFields, field_options
-from .errors import InvalidInput, UnknownEntity, seen
+from .content import SearchFields, check_entity, field_options
+from .errors import InvalidInput, SchemaMissing, UnknownEntity, seen
+from .indexing.dropping import drop_entity
 from .indexing.index import Index
 from .indexing.writer import Progress
+from .orm import syncing
 from .orm.callers import sessions_of
+from .orm.redefined import Redefined
 from .orm.reflection.declared import TableEntities
 from .orm.reflection.definition import TableDefinition
-from .values import IndexReport
+from .orm.reflection.making import checked
+from .table_plans import TablePlan, plan_table
+from .values import IndexReport, IndexStatus
+
+
+class TableOptions(TypedDict, total=False):
+    """Options of `define`: `key` are the columns that make a record's id, those of the primary key by default; `where`
+    is SQL on the table's columns that a record meets; `tenant` the column that is its tenant; `name` the entity's, the
+    table's own by default."""
+
+    schema: str | None
+    key: Sequence[str]
+    where: str | None
+    tenant: str | None
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """`rows` the table has, those that its condition keeps out among them; `marked` rows changed since they were
+    indexed, and wait for `sync` or a worker. `problem` explains why the table is to be indexed again, else it is
+    empty."""
+
+    definition: TableDefinition
+    rows: int
+    index: IndexStatus
+    marked: int
+    problem: str
 
 
 class ExistingTables:
@@ -31,18 +63,77 @@ class ExistingTables:
         where: str | None = None,
         tenant: str | None = None,
         name: str | None = None,
+        replace: bool = False,
     ) -> type:
-        """Keep the definition of a table, put triggers on it, and return its entity, the same one each time. `sync`
-        indexes the rows. Raises InvalidInput for what cannot be searched, and for another definition of that name."""
-        fields = field_options(text)
-        definition = TableDefinition(name or table, table, schema, fields, tuple(key), where, tenant)
+        """Keep the definition of a table, put triggers on it, and return its entity, the same one each time. `add` and
+        `sync` index the rows. Another definition of that name is kept instead with `replace`, else it raises
+        InvalidInput, as for what cannot be searched."""
+        definition = defined(table, text, schema=schema, key=key, where=where, tenant=tenant, name=name)
+        if replace and self._has_other_records(definition):
+            with self._index.reading() as connection:
+                checked(connection, definition)
+            self.remove(definition.entity)
         with self._index.transaction() as connection:
-            return self._define(connection, definition)
+            return self._define(connection, definition, replace=replace)
+
+    def plan(
+        self,
+        table: str,
+        text: SearchFields,
+        *,
+        rate: float | None = None,
+        price_per_million: float | None = None,
+        replace: bool = False,
+        **options: Unpack[TableOptions],
+    ) -> TablePlan:
+        """What `add` would do and cost, and some records as they will be. Writes nothing: the engine may be one with
+        `create_tables=False`. `rate` is in records a second, the price is that of a million tokens. Raises InvalidInput
+        as `define`."""
+        definition = defined(table, text, **options)
+        plan = plan_table(self._index, definition, rate=rate, price_per_million=price_per_million)
+        with suppress(SchemaMissing), self._index.reading() as connection:
+            self._check_same(connection, definition, replace=replace)
+        return plan
+
+    def add(
+        self,
+        table: str,
+        text: SearchFields,
+        *,
+        batch_size: int = 1000,
+        progress: Progress | None = None,
+        replace: bool = False,
+        **options: Unpack[TableOptions],
+    ) -> IndexReport:
+        """`define` a table, and index all of its rows, `batch_size` a transaction. One that was interrupted is
+        completed by another: what is in the index is neither embedded nor written again. `progress(done, total)` counts
+        rows."""
+        cls = self.define(table, text, replace=replace, **options)
+        classes = self._index.part(Redefined)
+        return classes.index(classes.named(cls), batch_size, progress)
+
+    def status(self, name: str) -> TableStatus:
+        """How much of a table is indexed. Raises UnknownEntity."""
+        cls = self.get(name)
+        found = syncing.status(self._index, name)
+        with self._index.reading() as connection:
+            definition = self._entities.read(connection)[name]
+            dirty = self._index.tables.dirty
+            marks = select(func.count(distinct(dirty.c.record_id))).where(dirty.c.entity_name == name)
+            return TableStatus(
+                definition,
+                rows=connection.scalar(select(func.count()).select_from(cls)) or 0,
+                index=found[0] if found else IndexStatus(name, 0, 0, None),
+                marked=connection.scalar(marks) or 0,
+                problem=self._index.part(Redefined).problems(connection).get(name, ""),
+            )
 
     def get(self, name: str) -> type:
         """The entity of a table. Raises UnknownEntity."""
         with self._index.reading() as connection:
             found = self._entities.declare(connection)
+        if problem := self._entities.problems.get(name):
+            raise InvalidInput(problem)
         if name not in found:
             raise UnknownEntity(f"no table was added as {seen(name)}. Added: {', '.join(found) or 'none'}")
         return found[name]
@@ -53,25 +144,81 @@ class ExistingTables:
             return list(self._entities.read(connection).values())
 
     def refresh(self, name: str, *, batch_size: int = 1000, progress: Progress | None = None) -> IndexReport:
-        """Index all rows of a table as they are now; what is as it was is not written."""
-        from .orm.redefined import Redefined
-
+        """Index all rows of a table as they are now, and remove the records whose rows are gone; what is as it was is
+        not written."""
         self.get(name)
         classes = self._index.part(Redefined)
-        return classes.index(classes.named(name), batch_size, progress)
+        mapped = classes.named(name)
+        return classes.index(mapped, batch_size, progress) + classes.remove_gone(mapped, batch_size)
 
     def remove(self, name: str) -> None:
         """Drop the triggers, the definition, and what the index has of the table, which is left as it is."""
-        cls = self.get(name)
-        sessions_of(self._index).tracking.untrack(cls)
-        self._index.committed(partial(self._entities.delete, entity=name))
+        with self._index.reading() as connection:
+            self._entities.declare(connection)
+        if name not in self._entities.problems:
+            self.get(name)
+
+        def attempt(connection: Connection) -> None:
+            sessions_of(self._index).tracking.drop(connection, name)
+            self._entities.delete(connection, name)
+            drop_entity(self._index, connection, name)
+
+        self._index.committed(attempt, None)
+        self._index.forget()
         with self._index.reading() as connection:
             self._entities.declare(connection)
 
-    def _define(self, connection: Connection, definition: TableDefinition) -> type:
-        found = self._entities.read(connection).get(definition.entity)
-        if found is not None and found != definition:
-            raise InvalidInput(f"{definition.entity} is defined otherwise. Remove it first: `kameleon table remove`")
-        if found is None:
+    def _define(self, connection: Connection, definition: TableDefinition, *, replace: bool) -> type:
+        found = self._check_same(connection, definition, replace=replace)
+        if found != definition:
+            checked(connection, definition)
             self._entities.write(connection, definition)
-        return self._entities.declare(connection)[definition.entity]
+        cls = self._entities.declare(connection)[definition.entity]
+        tracking = sessions_of(self._index).tracking
+        if tracking.may_track(connection, cls):
+            tracking.track(cls, connection)
+        return cls
+
+    def _check_same(
+        self, connection: Connection, definition: TableDefinition, *, replace: bool
+    ) -> TableDefinition | None:
+        """The definition of that name so far. Raises InvalidInput where it is another."""
+        found = self._entities.read(connection).get(definition.entity)
+        if found is None or found == definition or replace:
+            return found
+        raise InvalidInput(
+            f"{seen(definition.entity)} is defined otherwise ({', '.join(differences(found, definition))}). Change it "
+            f"with --replace (replace=True), or give this one another name with --name (name=)"
+        )
+
+    def _has_other_records(self, definition: TableDefinition) -> bool:
+        """Whether the entity has records of another table, or with other ids or tenants."""
+        with self._index.reading() as connection:
+            found = self._entities.read(connection).get(definition.entity)
+        return found is not None and not OF_RECORDS.isdisjoint(differences(found, definition))
+
+
+OF_RECORDS = frozenset({"table", "schema", "key", "tenant"})
+
+
+def defined(
+    table: str,
+    text: SearchFields,
+    *,
+    schema: str | None = None,
+    key: Sequence[str] = (),
+    where: str | None = None,
+    tenant: str | None = None,
+    name: str | None = None,
+) -> TableDefinition:
+    """Raises InvalidInput."""
+    fields = field_options(text)
+    if not fields:
+        raise InvalidInput(f"name the columns of {seen(table)} to search: text={{'title': 2, 'body': 1}}")
+    return TableDefinition(check_entity(name or table), table, schema, fields, tuple(key), where or None, tenant)
+
+
+def differences(one: TableDefinition, other: TableDefinition) -> list[str]:
+    """The options that two definitions give differently."""
+    first, second = one.as_document(), other.as_document()
+    return [name for name in first if first[name] != second[name]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DisconnectionError
 
@@ -26,6 +26,14 @@ def path_of(database: str | None) -> Path | None:
     place, _, query = database.partition("?")
     path = unquote(place.removeprefix("file:").removeprefix("//"))
     return None if not path or path == ":memory:" or "mode=memory" in query else Path(path)
+
+
+def read_only(url: URL) -> URL:
+    """The URL that opens a SQLite file without changing it; another URL as it is."""
+    path = path_of(url.database) if url.get_backend_name() == "sqlite" else None
+    if path is None or str(url.database).startswith("file:"):
+        return url
+    return url.set(database=path.absolute().as_uri(), query={**url.query, "mode": "ro", "uri": "true"})
 
 
 def is_in_read_only_folder(path: Path) -> bool:

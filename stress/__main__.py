@@ -15,8 +15,20 @@ from .report import Arguments, for_people, line
 
 RUNS = (
     *("insert", "search", "keywords", "embed", "commit", "reindex", "quality", "ranking", "typos", "startup", "peers"),
-    *("server", "servers", "beside", "fork", "sessions", "crash", "concurrency", "soak", "hostile", "tenants"),
-    "tenants-speed",
+    *(
+        "tables",
+        "server",
+        "servers",
+        "beside",
+        "fork",
+        "sessions",
+        "crash",
+        "concurrency",
+        "soak",
+        "hostile",
+        "tenants",
+    ),
+    *("tenants-speed", "tables"),
 )
 TENANT_CLASSES = ("small", "middle", "large", "many")
 
@@ -59,6 +71,7 @@ def main(
     ranking      boosts, caps, diversity, pins and snippets beside plain searches; nDCG@10 by diversity
     typos        which words are corrected, right ones and misspelt ones, and nDCG@10 of misspelt queries
     startup      the command, from a new process to its answer
+    tables       rows of an existing table to searchable, against a hand-written loop; raw SQL and sync
     server       8 clients of the API against the library in 8 threads; first paint and keystrokes of the page
     servers      1,000 texts on a healthy, a slow, a limited and a half-broken embeddings server
     peers        Chroma, LanceDB, txtai, langchain-postgres and SQL by hand, side by side

@@ -4,7 +4,9 @@ import os
 import re
 import shlex
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -114,8 +116,15 @@ def test_commands_run_from_top_to_bottom(page: Path, tmp_path: Path, command: Ca
         (tmp_path / name).write_text(content, "utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KAMELEON_")}
     for line, output in commands(page):
-        kameleon, *arguments = shlex.split(line)
-        assert kameleon == "kameleon"
+        name, *arguments = shlex.split(line)
+        if name == "export":
+            setting, _, value = arguments[0].partition("=")
+            environment[setting] = value
+            continue
+        if name == "sqlite3":
+            run_sql(tmp_path, *arguments)
+            continue
+        assert name == "kameleon"
         stdin = b""
         if "<" in arguments:
             *arguments, _, file = arguments
@@ -123,6 +132,13 @@ def test_commands_run_from_top_to_bottom(page: Path, tmp_path: Path, command: Ca
         done = command(*arguments, environment=environment, stdin=stdin)
         assert done.returncode == 0, (line, done.stderr)
         assert not output or done.stdout == output, line
+
+
+def run_sql(folder: Path, database: str, *rest: str) -> None:
+    """`sqlite3 DATABASE SQL`, or `sqlite3 DATABASE < FILE`, by a connection of the driver."""
+    script = (folder / rest[1]).read_text("utf-8") if rest[0] == "<" else rest[0]
+    with closing(sqlite3.connect(folder / database)) as connection:
+        connection.executescript(script)
 
 
 def commands(page: Path) -> Iterator[tuple[str, str]]:

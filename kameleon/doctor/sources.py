@@ -14,6 +14,7 @@ from ..orm.callers import sessions_of
 from ..orm.identity import is_after, key_attributes
 from ..orm.mapping import Mapped, objects
 from ..orm.redefined import Redefined
+from ..orm.syncing import declare_tables, problems_of_tables
 from ..records.entities import record_entry
 from ..stores.catalog import Entity
 from ..stores.database_protocols import Connections
@@ -124,6 +125,30 @@ class StoredSource:
     def _entries(self, connection: Connection, statement: Select[Any]) -> list[Entry]:
         rows = connection.execute(statement)
         return [record_entry(self.declared, row.id, row.data, row.tenant) for row in rows]
+
+
+def changed_tables(scan: Scan) -> Iterator[Finding]:
+    """Tables that were added and are not as they were; nothing else is made of their definitions meanwhile."""
+    with scan.index.reading() as connection:
+        declare_tables(scan.index, connection, again=True)
+    for entity, problem in problems_of_tables(scan.index).items():
+        message, _, cure = problem.rpartition(". ")
+        yield Finding("changed-table", entity, 1, message, cure)
+
+
+def untracked(scan: Scan) -> Iterator[Finding]:
+    """Entities whose triggers are not as they should be; with `fix` they are set again."""
+    sessions = sessions_of(scan.index)
+    with scan.index.reading() as connection:
+        found = sessions.tracking.problems(connection)
+    for entity, problem in found.items():
+        mapped = sessions.mappings.named(entity)
+        is_fixed = scan.fix and mapped is not None
+        if mapped is not None and is_fixed:
+            sessions.tracking.track(mapped.owner.class_)
+        message = f"{problem}: rows that were written since may differ from the index"
+        cure = "`kameleon doctor --fix`" if mapped else "`kameleon doctor --fix --import` the module of its class"
+        yield Finding("untracked", entity, 1, message, cure, is_fixed=is_fixed)
 
 
 def redefined(scan: Scan) -> Iterator[Finding]:

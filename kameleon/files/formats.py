@@ -24,12 +24,18 @@ class Format:
     options: tuple[str, ...] = ()
 
     @property
+    def is_document(self) -> bool:
+        """Whether a file is one text, and not a list of records."""
+        return self.module == "documents"
+
+    @property
     def read(self) -> Reader:
         return cast(Reader, import_module(f".{self.module}", __package__).read)
 
 
 OF_CSV = ("encoding", "delimiter", "quote", "columns", "has_header", "types", "nulls")
-FLAGS = {"has_header": "--header", "types": "--type", "nulls": "--null"}
+OF_DOCUMENTS = ("encoding", "by_section")
+FLAGS = {"by_section": "--section", "has_header": "--header", "types": "--type", "nulls": "--null"}
 FORMATS = {
     known.name: known
     for known in (
@@ -37,6 +43,10 @@ FORMATS = {
         Format("json", (".json",), "json_values", ("encoding",)),
         Format("csv", (".csv",), "delimited", OF_CSV),
         Format("tsv", (".tsv", ".tab"), "delimited", OF_CSV),
+        Format("parquet", (".parquet", ".pq"), "parquet"),
+        Format("markdown", (".md", ".markdown", ".mdown", ".mdx"), "documents", OF_DOCUMENTS),
+        Format("html", (".html", ".htm", ".xhtml"), "documents", OF_DOCUMENTS),
+        Format("text", (".txt", ".text", ".rst", ".adoc"), "documents", OF_DOCUMENTS),
     )
 }
 BY_SUFFIX = {suffix: known for known in FORMATS.values() for suffix in known.suffixes}

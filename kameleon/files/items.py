@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from .loaded import LoadedFiles
+
 CHUNK = 1 << 18
 """Bounds the bytes of a read. Chosen, not measured."""
 
@@ -38,6 +40,9 @@ class ReadOptions:
     columns (any, text, integer, number, boolean, list, object), and `default_types` those of columns that it leaves
     out. What the values of a file show for others is in `inferred`, which holds for the files after it. `nulls` are
     texts that are null beside the empty one. A `quote` of "none" is none.
+
+    Of a folder, what matches a pattern of `exclude` is left out. `by_section` makes a record of each section of a
+    document; files that `loaded` knows as they are give none. Fields of `drop` are left out.
     """
 
     format: str | None = None
@@ -55,6 +60,10 @@ class ReadOptions:
     default_types: Mapping[str, str] = field(default_factory=dict)
     inferred: dict[str, str] = field(default_factory=dict)
     nulls: Sequence[str] = ()
+    exclude: tuple[str, ...] = ()
+    by_section: bool = False
+    loaded: LoadedFiles | None = None
+    drop: tuple[str, ...] = ()
 
 
 def too_long(max_bytes: int) -> str:

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence, Set
-from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import CHAR, NCHAR, Column, ColumnElement, Enum, Integer, String, TypeDecorator, Uuid
@@ -17,7 +16,7 @@ QUERIED = ("dynamic", "write_only")
 
 def watched(mapper: Mapper[Any], declaration: Declaration, links: Sequence[Any]) -> frozenset[str] | None:
     """The attributes whose change may change a content; None if any attribute may."""
-    if declaration.when or not declaration.fields or callable(declaration.tenant):
+    if declaration.is_conditional or not declaration.fields or callable(declaration.tenant):
         return None
     fields = [column_attributes(mapper, name) for name in attribute_names(mapper, declaration)]
     if not all(fields):
@@ -64,7 +63,7 @@ def tenant_getter(mapper: Mapper[Any], declaration: Declaration) -> Callable[[An
     """What returns the tenant of an object; None for a class without."""
     name = tenant_attribute(mapper, declaration)
     if name is not None:
-        return attrgetter(name)
+        return lambda obj: getattr(obj, name)
     return declaration.tenant if callable(declaration.tenant) else None
 
 
@@ -112,7 +111,7 @@ def assigned_columns(mapper: Mapper[Any], names: Iterable[Any]) -> frozenset[str
 
 def is_literal(mapper: Mapper[Any], declaration: Declaration) -> bool:
     """Whether a new object's content is that of its row: it is made of texts and whole numbers, as they are."""
-    if declaration.content is not None or declaration.when is not None or callable(declaration.tenant):
+    if declaration.content is not None or declaration.is_conditional or callable(declaration.tenant):
         return False
     tenant = tenant_attribute(mapper, declaration)
     return all(_is_literal(mapper, field, String, Integer) for field in declaration.fields) and (

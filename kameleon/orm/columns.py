@@ -100,7 +100,7 @@ class ClassFields:
             elif isinstance(boost, FieldBoost):
                 column, links = self._joined(boost.field, is_single=True)
                 check_type(boost, column)
-                columns.append(self._keys.representable(column) if isinstance(column.type, Date | DateTime) else column)
+                columns.append(column)
                 joins += links
         wanted: Select[Any] = select(*columns).select_from(self._cls)
         for link in joins:
@@ -185,7 +185,8 @@ class ClassFields:
         return self._mapped.without_concrete(wanted, self._cls)
 
     def _joined(self, field: str, *, is_single: bool) -> tuple[Any, list[Any]]:
-        """The field's column, and the relationships that lead to it."""
+        """The field's column, in which dates that Python does not have are missing, and the relationships that lead to
+        it."""
         names = field.split(".")
         target, joins = self._cls, list[Any]()
         while len(names) > 1 and not is_document(target, names[0]):
@@ -193,7 +194,8 @@ class ClassFields:
             if is_single and link.property.uselist:
                 raise InvalidFilter(f"{self._cls.__name__}.{field} has several values, which have no order")
             joins.append(link)
-        return readable(column_of(target, names[0]), names[1:]), joins
+        column = readable(column_of(target, names[0]), names[1:])
+        return self._keys.representable(column) if isinstance(column.type, Date | DateTime) else column, joins
 
     def _among(self, statement: Select[Any], matches: Matches) -> tuple[Select[Any], dict[str, Any]]:
         """The statement, for rows that match, and its binds."""

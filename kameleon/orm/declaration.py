@@ -29,9 +29,20 @@ _version = object()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class OfTable:
+    """How rows are read of a class that was made of a table: `options` load the columns that a content is made of; rows
+    that `has_key` leaves out have no id; those that do not meet the `condition` are no records."""
+
+    options: tuple[Any, ...]
+    has_key: tuple[ColumnElement[bool], ...]
+    condition: ColumnElement[bool] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Declaration:
     """The arguments of `searchable`: `fields` by their options; `content` returns the text where it is not the fields'
-    own. `tenant` is an attribute's name, a column of the table, or returns an object's."""
+    own. `tenant` is an attribute's name, a column of the table, or returns an object's. `of_table` is that of a class
+    that was made of a table, None of a declared one."""
 
     fields: Mapping[str, Field]
     content: Callable[[Any], str | None] | None
@@ -40,6 +51,12 @@ class Declaration:
     name: str | None
     tenant: TenantOf | None = None
     boosts: tuple[Boost, ...] = ()
+    of_table: OfTable | None = None
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether rows may be kept out of the index."""
+        return self.when is not None or (self.of_table is not None and self.of_table.condition is not None)
 
 
 def searchable(

@@ -82,7 +82,7 @@ class Mapped:
                 for name, field in declared.fields.items()
             ],
             "content": declared.content is not None,
-            "when": declared.when is not None,
+            "when": declared.is_conditional,
             "tenant": tenant_attribute(self.mapper, declared) or declared.tenant is not None,
         }
 
@@ -175,6 +175,8 @@ class Mapped:
 
     def is_complete(self, obj: Any) -> bool:
         """Whether a new object's content is already the one that it will have once defaults have been filled in."""
+        if self._is_read_later():
+            return False
         values = vars(obj)
         is_filled = all(name in values for name in self.defaulted) and not self._has_expression(values)
         return is_filled and not any(
@@ -183,8 +185,12 @@ class Mapped:
 
     def has_new_content(self, obj: Any, session: Session) -> bool:
         """Whether an edited object's content may have changed, and can be rendered without a query."""
-        is_changed = self.is_changed(obj, session) and not self.is_expired(obj)
+        is_changed = not self._is_read_later() and self.is_changed(obj, session) and not self.is_expired(obj)
         return is_changed and not self._has_expression(vars(obj))
+
+    def _is_read_later(self) -> bool:
+        """Whether SQL alone shows if a row is a record."""
+        return self.declaration.of_table is not None and self.declaration.is_conditional
 
     def _has_expression(self, values: Mapping[str, Any]) -> bool:
         return any(isinstance(values.get(name), ClauseElement) for name in self.columns)
@@ -198,10 +204,32 @@ class Mapped:
                     found[self.ref_of(obj).id] = self.content_of(obj)
         return found
 
+    def without_row(self, connection: Connection, ids: Iterable[str]) -> list[str]:
+        """The ids, of these, that no row of the table has."""
+        missing = dict.fromkeys(ids)
+        for keys in parts(self.keys_of(missing), KEYS_A_STATEMENT):
+            for key in connection.execute(self.among(select(*key_attributes(self.mapper)), keys)):
+                missing.pop(self.identity.id_of(key), None)
+        return list(missing)
+
     def rows(self) -> Select[Any]:
         """A query of its objects in the order of their keys, with the related objects that they depend on."""
-        options = [option for path in self.paths if (option := loading(path)) is not None]
-        return select(self.owner.class_).options(*options).order_by(*key_attributes(self.owner))
+        of_table = self.declaration.of_table
+        related = [] if of_table else [option for path in self.paths if (option := loading(path)) is not None]
+        options = of_table.options if of_table else related
+        return self.meeting(select(self.owner.class_).options(*options).order_by(*key_attributes(self.owner)))
+
+    def keyed(self, statement: Select[Any]) -> Select[Any]:
+        """The statement without rows that have no id, which a declared class does not have."""
+        of_table = self.declaration.of_table
+        return statement.where(*of_table.has_key) if of_table else statement
+
+    def meeting(self, statement: Select[Any]) -> Select[Any]:
+        """The statement, for the rows that are records as far as SQL shows it."""
+        of_table = self.declaration.of_table
+        if of_table is None or of_table.condition is None:
+            return self.keyed(statement)
+        return self.keyed(statement).where(of_table.condition)
 
     def is_of(self, cls: type) -> bool:
         """Whether objects of the class belong to this entity."""
@@ -245,7 +273,7 @@ class Mapped:
         self, connection: Connection, path: Sequence[Any], depth: int, keys: Sequence[Sequence[Any]]
     ) -> Iterator[list[str]]:
         """The ids, in parts, of records that depend on an object of these keys over `depth` relationships of `path`."""
-        statement, target = self._joined(path, depth)
+        statement, target = self.joined(path, depth)
         attributes = key_attributes(path[depth - 1].mapper, target)
         for part in parts(keys, KEYS_A_STATEMENT):
             found = connection.execute(statement.where(is_among(attributes, part)).distinct())
@@ -256,7 +284,7 @@ class Mapped:
         """Lock the rows that these records depend on until the transaction ends."""
         for path in self.paths:
             for depth, link in enumerate(path, 1):
-                statement, target = self._joined(path, depth)
+                statement, target = self.joined(path, depth)
                 locking = statement.order_by(*key_attributes(link.mapper, target)).with_for_update(read=True, of=target)
                 for keys in parts(self.keys_of(ids), KEYS_A_STATEMENT):
                     connection.execute(self.among(locking, keys)).all()
@@ -270,7 +298,7 @@ class Mapped:
         for keys in parts(self.keys_of(ids), KEYS_A_STATEMENT):
             connection.execute(self.among(select(*columns).order_by(*columns).with_for_update(read=True), keys)).all()
 
-    def _joined(self, path: Sequence[Any], depth: int) -> tuple[Select[Any], Any]:
+    def joined(self, path: Sequence[Any], depth: int) -> tuple[Select[Any], Any]:
         """A query of records' keys, joined over `depth` relationships, and the alias of the last."""
         cls = self.mapper.class_
         statement = select(*key_attributes(self.mapper)).select_from(cls)

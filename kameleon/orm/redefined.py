@@ -79,15 +79,28 @@ class Redefined:
         self._index.services.notices.report(topic(entity), "")
         return report
 
+    def remove_gone(self, mapped: Mapped, batch_size: int) -> IndexReport:
+        """Remove the records of a class whose rows are gone, `batch_size` a transaction."""
+        report, after = IndexReport(), None
+        while True:
+            with self._index.reading() as connection:
+                found = self._index.store.health.refs_after(connection, mapped.entity, after, batch_size)
+                gone = mapped.without_row(connection, dict.fromkeys(ref.id for ref in found))
+            if gone:
+                report += index_rows(self._index, mapped, gone)
+            if len(found) < batch_size:
+                return report
+            after = found[-1]
+
     def _count(self, mapped: Mapped) -> int:
         with self._index.reading() as connection:
-            keys = mapped.without_concrete(select(*key_attributes(mapped.owner)), mapped.owner.class_)
+            keys = mapped.keyed(mapped.without_concrete(select(*key_attributes(mapped.owner)), mapped.owner.class_))
             return connection.scalar(select(func.count()).select_from(keys.subquery())) or 0
 
     def _pages(self, mapped: Mapped, size: int) -> Iterator[list[str]]:
         """The ids of its rows, in the order of their keys."""
         keys = key_attributes(mapped.owner)
-        rows = mapped.without_concrete(select(*keys), mapped.owner.class_).order_by(*keys).limit(size)
+        rows = mapped.keyed(mapped.without_concrete(select(*keys), mapped.owner.class_)).order_by(*keys).limit(size)
         page = rows
         while True:
             with self._index.reading() as connection:

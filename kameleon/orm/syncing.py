@@ -1,13 +1,15 @@
 """Indexes what is missing: rows that triggers marked, rows of imported classes that are not in the index, pending
-embeddings. Imports `values`, `stores` and `indexing`."""
+embeddings. Imports `values`, `errors`, `stores` and `indexing`."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
+from ..errors import StorageError
 from ..indexing.index import Index
 from ..indexing.writer import Progress
 from ..stores.claims import CLAIM_LEASE, worker_name
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from .redefined import Redefined
     from .unindexed import Unindexed
 
+REFLECTION = "kameleon.orm.reflection.declared"
+
 
 def sync(
     index: Index,
@@ -26,12 +30,16 @@ def sync(
     retry_failed: bool = False,
     tenants: Tenants = None,
     progress: Progress | None = None,
+    only_marked: bool = False,
 ) -> IndexReport:
+    if only_marked:
+        report = _marked(index, batch_size)
+        index.maintain()
+        return report
+    with index.reading() as connection:
+        declare_tables(index, connection)
     report = _redefined(index).index_all(batch_size, progress) if _has_classes() and tenants is None else IndexReport()
-    worker = worker_name()
-    for takes_over in (False, True):
-        while (indexed := index_marked(index, batch_size, worker=worker, takes_over=takes_over)) is not None:
-            report += replace(indexed, unchanged=0)
+    report += _marked(index, batch_size)
     if (unindexed := _unindexed(index)) is not None:
         report += unindexed.index(batch_size)
     filled = index.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress, tenants=tenants)
@@ -40,6 +48,15 @@ def sync(
     index.services.evict(is_whole=True)
     index.keywords.maintain_all()
     return report + filled
+
+
+def _marked(index: Index, batch_size: int) -> IndexReport:
+    """Index all marked rows, those that others have claimed last."""
+    report, worker = IndexReport(), worker_name()
+    for takes_over in (False, True):
+        while (indexed := index_marked(index, batch_size, worker=worker, takes_over=takes_over)) is not None:
+            report += replace(indexed, unchanged=0)
+    return report
 
 
 def index_marked(
@@ -56,16 +73,24 @@ def index_marked(
     with index.reading() as conn:
         if conn.execute(select(index.tables.dirty.c.seq).limit(1)).first() is None:
             return None
+        declare_tables(index, conn)
         tracking = sessions_of(index).tracking
         unknown = tracking.unknown(conn)
     note = f"rows of {', '.join(unknown)} are marked, and no class of that name is imported here" if unknown else ""
     index.services.notices.report("marks", note)
-    return tracking.catch_up(limit, worker or worker_name(), lease, takes_over=takes_over)
+    worker = worker or worker_name()
+    try:
+        return tracking.catch_up(limit, worker, lease, takes_over=takes_over)
+    except StorageError:
+        if not _has_changed_tables(index):
+            raise
+        return index_marked(index, limit, worker=worker, lease=lease, takes_over=takes_over)
 
 
 def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> list[IndexStatus]:
     """The IndexStatus of each entity, by name; of `entity` alone if that is given."""
     with index.reading(tenants=tenants or ()) as conn:
+        declare_tables(index, conn)
         generations = index.catalog.generations(conn)
         reported = index.services.reported(generations)
         has_provider = index.services.provider is not None
@@ -89,6 +114,35 @@ def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> 
         for status in found
         if entity in (None, status.entity)
     ]
+
+
+def declare_tables(index: Index, connection: Connection, *, again: bool = False) -> None:
+    """Make the classes of tables that any process has added; `again` finds tables that were changed since. Where none
+    was added, the ORM is not imported."""
+    table = index.tables.existing_tables
+    if REFLECTION not in sys.modules and connection.execute(select(table.c.entity_name).limit(1)).first() is None:
+        return
+    from .reflection.declared import TableEntities
+
+    index.part(TableEntities).declare(connection, again=again)
+
+
+def _has_changed_tables(index: Index) -> bool:
+    """Whether tables were changed since their classes were made, so that they cannot be read any more: their marks are
+    left, and those of others worked off."""
+    before = problems_of_tables(index)
+    with index.reading() as connection:
+        declare_tables(index, connection, again=True)
+    return problems_of_tables(index) != before
+
+
+def problems_of_tables(index: Index) -> Mapping[str, str]:
+    """Why tables that were added cannot be read any more, by entity."""
+    if REFLECTION not in sys.modules:
+        return {}
+    from .reflection.declared import TableEntities
+
+    return dict(sorted(index.part(TableEntities).problems.items()))
 
 
 def _has_classes() -> bool:

@@ -82,7 +82,7 @@ class Unindexed:
         if tenants is not None or not has_only_records(mapped):
             pages = self._pages(mapped, ROWS_A_PAGE, connection)
             return sum(is_record(mapped, obj) and is_of(tenants, mapped, obj) for page in pages for obj in page)
-        rows = self._missing(mapped, select(*key_attributes(mapped.owner)))
+        rows = self._missing(mapped, mapped.meeting(select(*key_attributes(mapped.owner))))
         return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
 
     def _pages(self, mapped: Mapped, size: int, connection: Connection | None = None) -> Iterator[list[Any]]:

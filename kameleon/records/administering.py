@@ -12,6 +12,7 @@ from ..boosts import Boosts
 from ..content import SearchFields, check_entity
 from ..errors import EntityExists, seen
 from ..indexing import judgements, rules
+from ..indexing.dropping import drop_entity
 from ..indexing.index import Index
 from ..indexing.writer import Progress
 from ..stores.catalog import Entity
@@ -54,18 +55,11 @@ class Administering:
 
     def drop(self, name: str) -> int:
         """Delete an entity with its records; how many there were."""
-        from ..keywords import renaming  # NumPy loads with it
 
         def attempt(connection: Connection) -> int:
             self._note_boosts(connection, self._changed(connection, name))
-            tenants, tables = self._tenants(connection, name), self._index.tables.keywords
-            renaming.drop(connection, self._index.store.postings, tables, tenants, name)
-            self._index.store.schema.drop_entity(connection, name, self._catalog.with_tables(connection))
-            for kept in (rules, judgements):
-                kept.rename_entity(self._index, connection, name, None)
+            drop_entity(self._index, connection, name)
             count = connection.execute(delete(self._rows.table).where(self._rows.table.c.entity_name == name)).rowcount
-            for table in self._beside:
-                connection.execute(delete(table).where(table.c.entity_name == name))
             entities = self._index.tables.entities
             connection.execute(delete(entities).where(entities.c.name == name))
             return count

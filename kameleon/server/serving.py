@@ -16,6 +16,9 @@ from ..forking import lazy
 from ..records import RecordStore
 from ..values import ALL_TENANTS
 
+KINDS = {"class": "a mapped class", "table": "a table of this database"}
+"""What entities are whose rows others write."""
+
 TenantOf = Callable[[Request], object]
 
 
@@ -68,9 +71,9 @@ class Serving:
         return named(self.search, [entity]) == [entity] and kind_of(self.search, entity) == "records"
 
     def check_stored(self, entity: str) -> None:
-        """Raises InvalidInput for a mapped class, whose rows the application writes."""
-        if kind_of(self.search, entity) == "class":
-            raise InvalidInput(f"{entity} is a mapped class: its rows are written by the application, not here")
+        """Raises InvalidInput for a mapped class and for a table, whose rows the application writes."""
+        if (kind := KINDS.get(kind_of(self.search, entity) or "")) is not None:
+            raise InvalidInput(f"{entity} is {kind}: its rows are written by the application, not here")
 
     def within(
         self, request: Request, tenant: str | Sequence[str] | None = None, *, all_tenants: bool = False

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ...content import Field
+from ...content import Field, field_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,7 @@ class TableDefinition:
 
 def definition_of(entity: str, document: Mapping[str, Any]) -> TableDefinition:
     """The definition that a document holds."""
-    text = {
-        one["name"]: Field(**{key: value for key, value in one.items() if key != "name"}) for one in document["text"]
-    }
+    options = [{key: value for key, value in one.items() if key != "name"} for one in document["text"]]
+    text = field_options({one["name"]: Field(**made) for one, made in zip(document["text"], options, strict=True)})
     own = {name: document[name] for name in ("table", "schema", "where", "tenant")}
     return TableDefinition(entity, text=text, key=tuple(document["key"]), **own)

@@ -58,6 +58,7 @@ def read_only(file: str | None) -> str:
 
 def no_tables() -> str:
     return (
-        "kameleon's tables are not in this database. SearchEngine(engine) makes them (an in-memory SQLite database is "
-        "another one for each thread; with create_tables=False a migration must)"
+        "kameleon's tables are not in this database. SearchEngine(engine), `kameleon data insert ENTITY < FILE` and "
+        "`kameleon table add TABLE --text COLUMN` make them (an in-memory SQLite database is another one for each "
+        "thread; with create_tables=False a migration must)"
     )
