@@ -118,8 +118,9 @@ def _print_summary(app: App, insertion: Insertion, *, is_indexed: bool) -> None:
         return
     for note in insertion.notes:
         echo(note, err=True)
-    shown = ("updated", "skipped", "rejected", "unchanged", "failed", "pending")
+    shown = ("updated", "skipped", "rejected", "removed", "unchanged", "failed", "pending")
     extra = "".join(f", {summary[name]} {name}" for name in shown if summary[name])
+    extra += f", {summary['unchanged_files']:,} files unchanged" if summary["unchanged_files"] else ""
     echo(
         f"{summary['entity']}: {summary['inserted']} inserted{extra}; {summary['embedded']} embedded, "
         f"{summary['reused']} reused, {summary['seconds']} s, {summary['records_per_second']:,.0f} records/s"
