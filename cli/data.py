@@ -61,12 +61,11 @@ def insert(
     sync: bool,
     **options: Any,
 ) -> None:
-    """Insert records: from stdin, files, folders or the command line.
+    """Insert records: JSON, CSV, TSV, Parquet, Markdown, HTML, text; from stdin, files, folders or the command line.
 
-    JSON, CSV, Parquet, Markdown, HTML and text are read, compressed or not. Each batch is one
-    transaction with its index rows. A record's `id` is its key, or what --id-field names, which
-    is kept as `id`. A bad record ends the run, and the message says how to go on from there; so
-    does Ctrl-C.
+    Each batch is one transaction with its index rows. A record's `id` is its key, or what
+    --id-field names, which is kept as `id`. A bad record ends the run, and the
+    message says how to go on from there; so does Ctrl-C.
 
     \b
     kameleon data insert Contact contacts.csv

@@ -12,7 +12,7 @@ import click
 from kameleon import files
 from kameleon.errors import InvalidInput
 from kameleon.files.folders import with_files_of_folders
-from kameleon.files.formats import format_of
+from kameleon.files.formats import is_document
 from kameleon.files.sources import Source, sources
 
 from .app import echo
@@ -31,11 +31,8 @@ READING: Mapping[str, tuple[str, dict[str, Any]]] = {
     "has_header": ("--header", {"is_flag": True, "help": "With --columns: leave out the header that it has."}),
     "types": ("--type", {"multiple": True, "metavar": "NAME:TYPE", "help": "Of CSV: a column's type. Repeatable."}),
     "nulls": ("--null", {"multiple": True, "metavar": "TEXT", "help": "Of CSV: null, as no value is. Repeatable."}),
-    "exclude": (
-        "--exclude",
-        {"multiple": True, "metavar": "PATTERN", "help": "Of a folder: leave these files out. Repeatable."},
-    ),
-    "by_section": ("--section", {"is_flag": True, "help": "Make a record of each section of a document."}),
+    "exclude": ("--exclude", {"multiple": True, "metavar": "PATTERN", "help": "Of a folder: leave out. Repeatable."}),
+    "by_section": ("--section", {"is_flag": True, "help": "Of a document: make a record of each section."}),
     "drop": ("--drop", {"multiple": True, "metavar": "NAME", "help": "Leave this field or column out. Repeatable."}),
     "from_line": (
         "--from-line",
@@ -88,7 +85,7 @@ def files_of(given: Sequence[Source], options: files.ReadOptions) -> list[Source
 def check_documents(given: Sequence[Source], options: files.ReadOptions, *, sync: bool, id_field: str) -> bool:
     """Whether there are documents. Raises click.UsageError for options that these, or other files, cannot be read
     with."""
-    documents = [source for source in given if source.path and format_of(source, options).is_document]
+    documents = [source for source in given if source.path and is_document(source, options)]
     if documents and id_field != "id":
         raise click.UsageError("the id of a document is its path: leave --id-field out")
     if documents and (options.from_place > 1 or options.from_file):

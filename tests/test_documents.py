@@ -1,6 +1,7 @@
 """Markdown, text and HTML files as records, and folders of them that are read again."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -271,6 +272,24 @@ def test_what_cannot_be_read_keeps_its_records(search: SearchEngine, docs: Path)
     report = records.load_files("Page", docs, sync=True, skip_invalid=True)
     assert (report.removed, len(report.errors), report.unchanged_files) == (0, 1, 2)
     assert records.get("Page", "handbook.md").data["title"] == "The handbook"
+
+
+def test_a_record_that_cannot_be_stored_is_named_by_its_file(search: SearchEngine, docs: Path) -> None:
+    records = RecordStore(search)
+    write(docs, {"aaa.txt": "a\0b"})
+    with pytest.raises(InvalidRecord, match=r"aaa\.txt:1: text holds a NUL character"):
+        records.load_files("Page", docs)
+    assert "Page" not in {entity.name for entity in records.entities()}
+    report = records.load_files("Page", docs, skip_invalid=True)
+    assert (report.inserted.inserted, len(report.errors)) == (3, 1)
+    assert report.errors[0].startswith(f"{docs / 'aaa.txt'}:1: text holds a NUL character")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are UTF-8")
+def test_a_file_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.md")).write_text("x")
+    with pytest.raises(InvalidRecord, match="its name is not UTF-8"):
+        read(tmp_path)
 
 
 def test_a_file_of_which_not_all_sections_were_stored_is_read_again(search: SearchEngine, docs: Path) -> None:

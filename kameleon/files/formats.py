@@ -68,10 +68,18 @@ def format_of(source: Source, options: ReadOptions) -> Format:
     return found
 
 
+def is_document(source: Source, options: ReadOptions) -> bool:
+    """Whether a file is one text by the format that is named or its name."""
+    known = FORMATS.get(options.format) if options.format else BY_SUFFIX.get(source.suffix)
+    return known is not None and known.is_document
+
+
 def begun(source: Source) -> str:
     """The name of the format that a source begins as. Raises InvalidInput."""
     with source.open() as stream:
         start = stream.start(LOOKED_AT, lambda part: b"\n" in part.lstrip() or part.lstrip()[:1] in (b"{", b"["))
+    if start.startswith(b"PAR1"):
+        return "parquet"
     first = next((line for line in start.splitlines() if line.strip()), b"")
     text = first.replace(b"\0", b"").decode("utf-8", "replace").lstrip("\ufeff\ufffd \t")
     if not text or text[0] in "{[":

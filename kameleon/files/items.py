@@ -60,10 +60,10 @@ class ReadOptions:
     default_types: Mapping[str, str] = field(default_factory=dict)
     inferred: dict[str, str] = field(default_factory=dict)
     nulls: Sequence[str] = ()
-    exclude: tuple[str, ...] = ()
+    exclude: Sequence[str] = ()
     by_section: bool = False
     loaded: LoadedFiles | None = None
-    drop: tuple[str, ...] = ()
+    drop: Sequence[str] = ()
 
 
 def too_long(max_bytes: int) -> str:
