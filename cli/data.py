@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +10,7 @@ import click
 from .app import App, bar, common, confirming, echo, parse_object, pass_app, quiet
 from .inserting import Insertion
 from .providing import providing
-from .reading import check_documents, declared_types, files_of, items, read_options, reading, sources_of
+from .reading import check_documents, files_of, items, read_options, reading, sources_of
 from .tenancy import chosen_tenants, of_tenant, of_tenants
 
 if TYPE_CHECKING:
@@ -57,7 +56,6 @@ def insert(
     /,
     inputs: tuple[str, ...],
     files: tuple[str, ...],
-    entity: str,
     no_create: bool,
     no_confirm: bool,
     sync: bool,
@@ -78,18 +76,12 @@ def insert(
     sources = files_of(sources_of(inputs, files), how)
     is_of_documents = check_documents(sources, how, sync=sync, id_field=options["id_field"])
     records = app.records(create=True)
-    how = replace(how, default_types=declared_types(records, entity, options["id_field"]))
-    with _progress(entity) as progress:
+    with _progress(options["entity"]) as progress:
         insertion = Insertion(
-            app=app,
-            records=records,
-            entity=entity,
-            sources=sources,
-            create=not no_create,
-            progress=progress,
-            **options,
+            app=app, records=records, sources=sources, create=not no_create, progress=progress, **options
         )
-        insertion.run(items(sources, insertion.passing_over(how) if is_of_documents else how))
+        how = insertion.passing_over(how) if is_of_documents else insertion.with_types(how)
+        insertion.run(items(sources, how))
     insertion.remove_gone(is_wanted=sync, no_confirm=no_confirm)
     _print_summary(app, insertion, is_indexed=bool(insertion.stored) and _finish(records))
 

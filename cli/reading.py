@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -17,9 +17,6 @@ from kameleon.files.sources import Source, sources
 
 from .app import echo
 from .entity import types_of
-
-if TYPE_CHECKING:
-    import kameleon
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,12 +93,6 @@ def check_documents(given: Sequence[Source], options: files.ReadOptions, *, sync
     if sync and not any(source.root for source in documents):
         raise click.UsageError("--sync is for folders of documents (Markdown, HTML, text)")
     return bool(documents)
-
-
-def declared_types(records: "kameleon.RecordStore", entity: str, key: str) -> dict[str, str]:
-    """The types of the entity's fields, where there is one, and text for its key."""
-    found = next((each for each in records.entities() if each.name == entity), None)
-    return {**{field.name: field.type for field in (found.fields if found else ())}, key: "text"}
 
 
 def read_options(options: dict[str, Any], **more: Any) -> files.ReadOptions:

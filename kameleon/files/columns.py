@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from ..errors import InvalidInput, seen
+from ..errors import InvalidInput, printable, seen
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,14})")
 """Whole numbers that another program writes the same: no leading zeros, and so many digits as a float keeps."""
@@ -99,9 +99,9 @@ class Column:
         except (ValueError, KeyError, RecursionError):
             pass
         is_no = f"column {self.name}: {seen(text)} is not {ARTICLE.get(self.type, f'a {self.type}')}"
-        null = f"--null {text!r:.40} makes it null"
+        null = f"--null {shlex.quote(printable(text[:40]))} makes it null"
         if self.inferred:
-            raise NotOfType(f"{is_no} as those of the first rows. --type {self.name}:text keeps texts, {null}")
+            raise NotOfType(f"{is_no} as those of the first rows are. --type {self.name}:text keeps texts, {null}")
         raise NotOfType(f"{is_no}, its type. {null}")
 
 

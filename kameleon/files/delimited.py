@@ -53,9 +53,9 @@ def read_as(encoding: Encoding, lines: Sequence[str]) -> str:
     """What a user should know about an encoding, with an example where it may be another."""
     if not encoding.detected:
         return f"read as {encoding.name.upper()}"
-    number, line = next((number, line) for number, line in enumerate(lines, 1) if not line.isascii())
-    word = next(word for word in line.split() if not word.isascii())
-    return f"read as {encoding.name}, as it looks: {word[:40]!r} on line {number}. --encoding names another"
+    number, line = next(((number, line) for number, line in enumerate(lines, 1) if not line.isascii()), (1, ""))
+    word = next((word for word in line.split() if not word.isascii()), line)
+    return f"read as {encoding.name}, as it looks: {seen(word, 40)} on line {number}. --encoding names another"
 
 
 def split(stream: Beginning, sample: bytes, encoding: Encoding) -> BinaryIO:
@@ -198,7 +198,8 @@ class Table:
 
     def _open(self) -> str | None:
         """Read the header, and find the columns' types. Returns what is wrong."""
-        names, problem = list(self.options.columns), None
+        names = list(self.options.columns)
+        problem = header_names(names)[1] if len(set(names)) < len(names) else None
         if self.options.has_header or not names:
             try:
                 row = self._first()

@@ -112,7 +112,8 @@ def is_spaced(lines: Sequence[str], delimiter: str) -> bool:
 
 
 def is_plain(lines: Sequence[str]) -> bool:
-    """Whether quotes of a tab-separated sample are characters like others: some field begins with one that is not at
-    its end, too."""
-    fields = (field for line in lines[:SAMPLE_ROWS] for field in line.rstrip("\r\n").split("\t") if field[:1] == '"')
-    return any(len(field) < 2 or field[-1] != '"' for field in fields)
+    """Whether quotes of a tab-separated sample are characters like others: each line has as many values as the header
+    if they are, and is a row only then."""
+    first = [line for line in lines[:SAMPLE_ROWS] if line.strip()]
+    share, _ = share_of_width(Dialect("\t", None), first)
+    return share == 1 and sum(1 for _ in rows_of(Dialect("\t"), first)) < len(first)

@@ -94,11 +94,11 @@ def detected(sample: bytes, error: UnicodeDecodeError) -> Encoding:
             f"{what}, such as --encoding cp1252, or have it detected: pip install 'kameleon[files]'"
         ) from error
     others = b"".join(line for line in sample.splitlines(keepends=True) if not line.isascii())[:DETECTED]
-    found = from_bytes(others, cp_exclusion=WIDE)
-    best = found.best()
-    if best is None:
+    found = [match for match in from_bytes(others, cp_exclusion=WIDE) if Encoding(match.encoding).is_ascii]
+    if not found:
         raise InvalidInput(f"{what}: --encoding NAME") from error
-    alike = [match for match in found if match.chaos <= best.chaos + NOISE and match.coherence >= best.coherence]
+    best = found[0]
+    alike = [match for match in found if (match.chaos, -match.coherence) <= (best.chaos, -best.coherence)]
     names = {name for match in alike for name in match.could_be_from_charset}
     return Encoding(next((name for name in LIKELY if name in names), best.encoding), detected=True)
 
