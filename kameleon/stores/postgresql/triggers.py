@@ -32,6 +32,7 @@ FUNCTION = """
     {tag}
 """
 EVENT = "ELSIF TG_OP = '{event}' THEN\n        {statements}"
+GUARDED = "IF {} THEN {} END IF;"
 ROWS = """
     CREATE OR REPLACE TRIGGER {name} AFTER INSERT OR UPDATE OR DELETE ON {table}
     FOR EACH ROW EXECUTE FUNCTION {function}()
@@ -86,7 +87,8 @@ class PostgreSQLTriggers:
     def _planned(self, connection: Connection, table: Table, markings: Sequence[Marking], own_schema: str) -> Trigger:
         check_rights(connection, table, markings)
         read = {other for marking in markings for other in marking.others}
-        marks = Marks(connection.dialect, f"{own_schema}.kdb_dirty", differs, schemas(connection, read))
+        dirty = f"{own_schema}.kdb_dirty"
+        marks = Marks(connection.dialect, dirty, differs, changed, GUARDED.format, schemas(connection, read))
         name = trigger_name(markings[0].entity, schema_of(table, connection), table.name)
         function = f"{own_schema}.{name}"
         statements = {event: "\n        ".join(marks.statements(markings, event)) for event in EVENTS}
@@ -130,6 +132,12 @@ class PostgreSQLTriggers:
 def differs(one: str, other: str) -> str:
     """As texts: types such as json cannot be compared, and citext has equal values that differ."""
     return f"{one}::text IS DISTINCT FROM {other}::text"
+
+
+def changed(name: str) -> str:
+    """A column that was renamed since is taken for changed, and the update is not refused."""
+    old, new = (f"(to_jsonb({row}) -> {_text(name)})::text" for row in ("OLD", "NEW"))
+    return f"{new} IS NULL OR {old} <> {new}"
 
 
 def relation(connection: Connection, table: Table) -> Any:
