@@ -166,7 +166,7 @@ def sync(app: App, batch_size: int, retry_failed: bool, tenant: Any) -> None:
     report = app.open().sync(batch_size=batch_size, retry_failed=retry_failed, tenant=tenant)
     app.show(document_of(report), f"{counts_of(report)}, {report.pending} pending")
     if report.outage:
-        echo(f"stopped, the provider is down: {report.outage}", err=True)
+        echo(f"stopped: {report.outage}", err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import App, common, echo, pass_app, quiet
+from .app import App, common, echo, importing, pass_app, quiet
 from .comparing import print_comparison, read_setting
 from .embeddings import weighting_lines
 from .providing import providing
-from .search import check_entities
+from .search import entities_of
 from .tenancy import within_tenants
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ NAMES = {"ndcg": "nDCG@10", "recall": "recall@100", "mrr": "MRR"}
     *("--show", "shown"), type=click.IntRange(0), default=5, show_default=True, help="So many wins and losses each."
 )
 @within_tenants
+@importing
 @providing
 @quiet
 @common
@@ -73,7 +74,7 @@ def evaluation(
         raise click.UsageError("--before and --after compare two settings: leave --save and --plot out")
     settings: Any = {name: read_setting(text, f"--{name}") for name, text in (("before", before), ("after", after))}
     engine = app.open()
-    check_entities(engine, entities)
+    entities_of(engine, entities)
     if not is_compared:
         measure(app, engine, files, entities, within, **wanted)
         return

@@ -10,7 +10,7 @@ import click
 
 from .app import App, common, naming_records, pass_app, quiet
 from .evaluating import FILE, read
-from .search import check_entities
+from .search import entities_of
 from .tenancy import chosen_tenants, of_tenant, of_tenants, within_tenants
 
 OUT = click.Path(dir_okay=False, writable=True, path_type=Path)
@@ -123,7 +123,7 @@ def import_(app: App, queries: Path, qrels: Path, entities: tuple[str, ...], wit
 
     texts, judged = read(queries, qrels)
     engine = app.open()
-    check_entities(engine, entities)
+    entities_of(engine, entities)
     count = engine.judgements.load(judgements_of(engine, texts, judged, entities=entities, **within))
     left = of_queries(judged, texts) - count
     also = f"; left out {left:,} of records that are not in the index" if left > 0 else ""

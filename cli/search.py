@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 from math import prod
@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import click
 
 import kameleon
-from kameleon.documents import results_document
-from kameleon.errors import UNPRINTABLE, UnknownEntity
+from kameleon.documents import as_json, results_document
+from kameleon.errors import UNPRINTABLE
 from kameleon.values import Bucket, LegScore
 
-from .app import App, common, echo, naming_records, parse_object, pass_app
+from .app import App, common, echo, importing, naming_records, parse_object, pass_app
 from .boosts import boost_option, read_boosts
 from .providing import providing
 from .tenancy import within_tenants
@@ -27,8 +27,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def searching(command: F) -> F:
     """Add the options that `search` and `similar` share."""
-    command = within_tenants(providing(command))
+    command = within_tenants(importing(providing(command)))
     for option in (
+        click.option(
+            *("--field", "fields"), metavar="NAME", multiple=True, help="Show this field of each hit, too. Repeatable."
+        ),
         click.option(
             "--passages",
             type=click.IntRange(0, 20),
@@ -122,6 +125,7 @@ def search(
     rerank: str | None,
     explain: bool,
     count: bool,
+    fields: tuple[str, ...],
     sync_first: bool,
     **options: Any,
 ) -> None:
@@ -144,17 +148,19 @@ def search(
     kameleon search "lamp" --boost orders:100 --boost created:30d:0.5 --boost '{"in_stock": true}:1.2'
     kameleon search "desk lamp" --entity Product --limit-by brand:1 --diversity .3
     """
-    options = read_shared(**options) | {"entities": entities or None, "explain": explain, "count": count}
+    options = read_shared(**options) | {"explain": explain, "count": count, "data": app.as_json or bool(fields)}
     options["facets"] = [read_facet(facet) for facet in options["facets"]]
     engine = app.open()
     if sync_first:
         catch_up(engine)
-    check_entities(engine, (*entities, *(entity for entity, _ in options["pin"])))
+    options["entities"] = entities_of(engine, entities) or None
+    entities_of(engine, [entity for entity, _ in options["pin"]])
     if rerank:
         from kameleon.embeddings import FastEmbedReranker
 
         options["rerank"] = FastEmbedReranker(rerank)
-    show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
+    found = engine.search(query, highlight=True, **options)
+    show(app, found, {"query": query}, fields=fields, explain=explain, count=count)
 
 
 def catch_up(engine: "kameleon.SearchEngine") -> None:
@@ -179,6 +185,7 @@ def similar(
     id: str,
     entities: tuple[str, ...],
     explain: bool,
+    fields: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Find the records most like one that is in the index, among its own entity's or those of --entity.
@@ -186,10 +193,11 @@ def similar(
     \b
     kameleon similar Ticket T-17 --limit 5
     """
-    options = read_shared(**options) | {"entities": entities or None, "explain": explain}
+    options = read_shared(**options) | {"explain": explain, "data": app.as_json or bool(fields)}
     engine = app.open()
-    check_entities(engine, (entity, *entities))
-    show(app, engine.similar(entity, id, highlight=True, **options), {"entity": entity, "id": id}, explain=explain)
+    (own,), among = entities_of(engine, [entity]), entities_of(engine, entities)
+    found = engine.similar(own, id, entities=among or None, highlight=True, **options)
+    show(app, found, {"entity": entity, "id": id}, fields=fields, explain=explain)
 
 
 def show(
@@ -197,6 +205,7 @@ def show(
     results: "kameleon.SearchResults",
     request: Mapping[str, Any],
     *,
+    fields: Sequence[str] = (),
     explain: bool = False,
     count: bool = False,
 ) -> None:
@@ -206,12 +215,20 @@ def show(
         return
     is_terminal = sys.stdout.isatty()
     rows = [
-        (f"{hit.score:.3f}", hit.entity, hit.id, styled(hit) if is_terminal else str(hit.snippet)) for hit in results
+        (
+            *(f"{hit.score:.3f}", hit.entity, hit.id),
+            *(shown_field(hit, name) for name in fields),
+            styled(hit) if is_terminal else str(hit.snippet),
+        )
+        for hit in results
     ]
-    app.print_rows(("score", "entity", "id", "text"), rows)
+    app.print_rows(("score", "entity", "id", *fields, "text"), rows)
     print_passages(results)
     if not results:
         echo("no record matches", err=True)
+    for name in fields if results else ():
+        if not any(name in (hit.data or {}) for hit in results):
+            echo(f"no hit has a field {name!r:.80}", err=True)
     if pinned := [f"{hit.entity}/{hit.id}" for hit in results if hit.is_pinned]:
         echo(f"pinned, whatever the score: {', '.join(pinned)}", err=True)
     for typed, taken in results.plan.corrections.items():
@@ -266,16 +283,18 @@ def how_many(results: "kameleon.SearchResults") -> str:
     return f"{'' if results.is_total_exact else 'at least '}{results.total}"
 
 
-def check_entities(engine: "kameleon.SearchEngine", wanted: tuple[str, ...]) -> None:
-    """Raises UnknownEntity for a name that is neither declared nor indexed."""
-    if not wanted:
-        return
-    known = {entity.name for entity in kameleon.RecordStore(engine).entities()}
-    if not known.issuperset(wanted):
-        known |= {status.entity for status in engine.get_status()}
-    for name in wanted:
-        if name not in known:
-            raise UnknownEntity(f"unknown entity {name!r}. Known: {', '.join(sorted(known)) or 'none'}")
+def shown_field(hit: "kameleon.SearchResult", name: str) -> str:
+    """A field of a record or a row; nothing where it has none."""
+    value = as_json((hit.data or {}).get(name))
+    return "" if value is None else shown(value)
+
+
+def entities_of(engine: "kameleon.SearchEngine", names: Sequence[str]) -> list[Any]:
+    """What a search takes for names: classes of tables, and of the application's modules that were imported. Raises
+    UnknownEntity for one that is neither declared nor indexed."""
+    from kameleon.entities import named  # SQLAlchemy loads with it
+
+    return named(engine, names)
 
 
 def styled(hit: "kameleon.SearchResult") -> Any:

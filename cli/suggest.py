@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from .app import App, common, pass_app
-from .search import check_entities
+from .app import App, common, importing, pass_app
+from .search import entities_of
 from .tenancy import within_tenants
 
 
@@ -15,6 +15,7 @@ from .tenancy import within_tenants
 @click.option("--limit", type=click.IntRange(1, 200), default=10, show_default=True, help="Suggestions at most.")
 @click.option("-e", "--entity", "entities", metavar="NAME", multiple=True, help="Only this entity. Repeatable.")
 @within_tenants
+@importing
 @common
 @pass_app
 def suggest(app: App, text: str, entities: tuple[str, ...], limit: int, within: Mapping[str, Any]) -> None:
@@ -25,8 +26,8 @@ def suggest(app: App, text: str, entities: tuple[str, ...], limit: int, within: 
     kameleon suggest "refund re" --entity Ticket --tenant acme
     """
     engine = app.open()
-    check_entities(engine, entities)
-    suggestions = engine.suggest(text, entities=entities or None, limit=limit, **within)
+    among = entities_of(engine, entities) or None
+    suggestions = engine.suggest(text, entities=among, limit=limit, **within)
     if app.as_json:
         app.print_json({"text": text, "suggestions": suggestions})
         return

@@ -121,9 +121,10 @@ class Coroutines:
         tenant: object = None,
         session: "AsyncSession | None" = None,
         progress: Progress | None = None,
+        embeddings: Iterable[Any] | None = None,
     ) -> IndexReport:
         """`index_records_batch`, as `asearch`; `progress` is called on the thread."""
-        index = partial(self.index_records_batch, records, tenant=tenant, progress=progress)
+        index = partial(self.index_records_batch, records, tenant=tenant, progress=progress, embeddings=embeddings)
         return await on_a_thread(self.index, index, session)
 
     async def adelete_record(

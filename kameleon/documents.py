@@ -38,13 +38,28 @@ def hit_document(hit: SearchResult, *, explain: bool = False) -> dict[str, Any]:
         **({"tenant": hit.tenant} if hit.tenant else {}),
         "score": round(hit.score, 6),
         **({"is_pinned": True} if hit.is_pinned else {}),
-        "data": hit.data,
+        "data": row_document(hit.data),
         "matched_text": hit.matched_text,
         "spans": hit.spans,
         "snippet": hit.snippet and shallow(hit.snippet),
         **({"passages": [passage_document(passage) for passage in hit.passages]} if hit.passages else {}),
         **({"explanation": [shallow(leg) for leg in hit.explanation]} if explain else {}),
     }
+
+
+def row_document(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The values of a record or a row, as JSON has them."""
+    return None if data is None else {name: as_json(value) for name, value in data.items()}
+
+
+def as_json(value: Any) -> Any:
+    """A value as JSON has it, None for a number that it does not have."""
+    if isinstance(value, str | Mapping):
+        return plain(value) if isinstance(value, Enum) else value
+    if isinstance(value, list | tuple):
+        return [as_json(one) for one in value]
+    made = plain(value)
+    return None if made != made else made
 
 
 def shallow(value: Any) -> dict[str, Any]:

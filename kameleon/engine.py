@@ -3,7 +3,7 @@ Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `sear
 `administration` and `coroutines`."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, Unpack
 
 from sqlalchemy import Connection, Engine, Select
 
@@ -12,6 +12,7 @@ from .content import check_entity, check_id, check_tenants
 from .coroutines import Coroutines
 from .errors import InvalidInput, seen
 from .indexing.entries import entries
+from .indexing.given import given_embeddings
 from .indexing.index import Index
 from .indexing.tenants import tenant_written
 from .indexing.writer import Indexing, Progress
@@ -159,6 +160,7 @@ class SearchEngine(Coroutines, Namespaces):
         connection: Connection | None = None,
         session: "Session | None" = None,
         progress: Progress | None = None,
+        embeddings: Iterable[Any] | None = None,
     ) -> IndexReport:
         """Index (entity, id, text) records in one transaction, with one call of the embedding service for all.
         `tenant`, a text, a whole number, a UUID or an Enum with such a value, is that of all of them; their keys are
@@ -168,18 +170,25 @@ class SearchEngine(Coroutines, Namespaces):
         commits its own, begun after embedding. With an attached session that is done when it commits, together with
         all else that it changed; the report is empty then. `progress(done, total)` counts records. Raises InvalidRecord
         before anything is written.
+
+        `embeddings` are the caller's own, one a record: no provider is asked, and of None the record is left pending.
+        They are written at once, in an attached session too.
         """
+        records = list(records)
         wanted = entries(records)
         if not wanted:
             return IndexReport()
         connection = connection_within(self.index, connection, session, "aindex_records_batch")
         name = tenant_written(self.index, (entry.ref.entity for entry in wanted), tenant, connection)
         wanted = [entry._replace(ref=entry.ref._replace(tenant=name)) for entry in wanted] if name else wanted
-        if session is not None and (changes := sessions_of(self.index).changes_of(session)) is not None:
+        refs = [Ref(record[0], check_id(record[1]), name) for record in records]
+        given = given_embeddings(refs, embeddings)
+        attached = session is not None and given is None
+        if attached and (changes := sessions_of(self.index).changes_of(session)) is not None:
             for entry in wanted:
                 changes.upsert(entry.ref, entry.content)
             return IndexReport()
-        report = self.index.write(wanted, connection, progress)
+        report = self.index.write(wanted, connection, progress, given)
         if progress:
             progress(len(wanted), len(wanted))
         return report

@@ -3,16 +3,14 @@ that have names alone. Imports `values`, `errors`, `content`, `indexing`, `searc
 `engine`."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from sqlalchemy import ARRAY, JSON, Boolean, Date, DateTime, Enum, Float, Integer, Numeric, String
-
 from .content import check_tenants
-from .errors import SECRET_NAME, UnknownEntity, seen
+from .errors import UnknownEntity, seen
 from .indexing.index import HasIndex
-from .orm.callers import sessions_of
+from .orm.callers import sessions_of, table_entities
 from .orm.syncing import status as status_of
 from .records import RecordStore
 from .search.facets import MAX_FACETS
@@ -24,20 +22,7 @@ if TYPE_CHECKING:
     from .orm.mapping import Mapped
     from .stores.catalog import Entity
 
-Kind = Literal["records", "class", "indexed"]
-TYPES: Sequence[tuple[Any, str]] = (
-    (Boolean, "boolean"),
-    (Integer, "integer"),
-    (Numeric, "number"),
-    (Float, "number"),
-    (DateTime, "datetime"),
-    (Date, "date"),
-    (Enum, "text"),
-    (ARRAY, "list"),
-    (JSON, "object"),
-    (String, "text"),
-)
-"""Types of columns, each before those that it is a kind of."""
+Kind = Literal["records", "class", "table", "indexed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +38,9 @@ class FieldDescription:
 
 @dataclass(frozen=True, slots=True)
 class EntityDescription:
-    """`kind` is "records" for those of the record store, "class" for those of a mapped class of this process,
-    "indexed" for what else was indexed, whose fields are not known. `indexed` records are in the index."""
+    """`kind` is "records" for those of the record store, "class" for those of a mapped class of this process, "table"
+    for the rows of a table that was added, "indexed" for what else was indexed, whose fields are not known. `indexed`
+    records are in the index."""
 
     name: str
     kind: Kind
@@ -64,25 +50,26 @@ class EntityDescription:
 
 
 def describe(search: HasIndex, *, tenant: object = ALL_TENANTS) -> list[EntityDescription]:
-    """The entities by name: those of the record store, and those that have records in the index. `indexed` counts the
-    records of one tenant, of several or of all."""
+    """The entities by name: those of the record store, tables that were added, and those that have records in the
+    index. `indexed` counts the records of one tenant, of several or of all."""
+    tables = table_entities(search.index)
     stored = {entity.name: entity for entity in RecordStore(search).entities()}
     counts = {one.entity: one.indexed for one in status_of(search.index, None, check_tenants(tenant))}
     tenanted = search.index.tenanted()
-    names = sorted({*stored, *counts, *(tenanted if tenant is ALL_TENANTS else ())})
+    names = sorted({*stored, *counts, *tables, *(tenanted if tenant is ALL_TENANTS else ())})
     return [_described(search, name, stored.get(name), counts.get(name, 0), name in tenanted) for name in names]
 
 
 def named(search: HasIndex, names: Iterable[str]) -> list[object]:
-    """What a search takes for the names: the class of a mapped one, so that `where` reads its columns, and else the
-    name. Raises UnknownEntity for one that is neither declared nor indexed."""
+    """What a search takes for the names: the class of a mapped one, and of a table, so that `where` reads its columns,
+    and else the name. Raises UnknownEntity for one that is neither declared nor indexed."""
     found: list[object] = []
     for name in dict.fromkeys(names):
         kind = kind_of(search, name)
         if kind is None:
-            known = ", ".join(sorted(search.index.part(Known).names)) or "none"
+            known = ", ".join(sorted({*search.index.part(Known).names, *table_entities(search.index)})) or "none"
             raise UnknownEntity(f"unknown entity {seen(name)}. Known: {known}")
-        mapped = _mapped(search, name) if kind == "class" else None
+        mapped = _mapped(search, name) if kind in ("class", "table") else None
         found.append(name if mapped is None else mapped.owner.class_)
     return found
 
@@ -99,6 +86,8 @@ def count_values(
 
 def kind_of(search: HasIndex, name: str) -> Kind | None:
     """What an entity is; None for a name that is neither declared nor indexed."""
+    if name in table_entities(search.index):
+        return "table"
     known = search.index.part(Known)
     if name not in known.names:
         known.read(search)
@@ -107,6 +96,12 @@ def kind_of(search: HasIndex, name: str) -> Kind | None:
     if _mapped(search, name) is not None:
         return "class"
     return "indexed" if name in known.names else None
+
+
+def has_made_text(search: HasIndex, name: str) -> bool:
+    """Whether a function of a mapped class makes the texts of an entity, which no field has then."""
+    mapped = _mapped(search, name)
+    return mapped is not None and mapped.declaration.content is not None
 
 
 class Known:
@@ -130,7 +125,8 @@ def _described(
     mapped = _mapped(search, name)
     if mapped is None:
         return EntityDescription(name, "indexed", (), indexed, is_tenanted)
-    return EntityDescription(name, "class", tuple(_columns(mapped)), indexed, mapped.has_tenants)
+    kind: Kind = "table" if name in table_entities(search.index) else "class"
+    return EntityDescription(name, kind, tuple(_fields(mapped)), indexed, mapped.has_tenants)
 
 
 def _stored_fields(entity: "Entity") -> Iterator[FieldDescription]:
@@ -139,13 +135,11 @@ def _stored_fields(entity: "Entity") -> Iterator[FieldDescription]:
         yield FieldDescription(field.name, field.type, field.is_searchable, not is_long and field.type != "object")
 
 
-def _columns(mapped: "Mapped") -> Iterator[FieldDescription]:
-    for attribute in mapped.mapper.column_attrs:
-        type_ = attribute.columns[0].type
-        kind = next((name for cls, name in TYPES if isinstance(type_, cls)), "any")
-        is_text = attribute.key in mapped.declaration.fields
-        is_hidden = attribute.columns[0].primary_key or is_text or SECRET_NAME.match(attribute.key) is not None
-        yield FieldDescription(attribute.key, kind, is_text, kind not in ("any", "object") and not is_hidden)
+def _fields(mapped: "Mapped") -> Iterator[FieldDescription]:
+    from .orm.described import described
+
+    for field in described(mapped):
+        yield FieldDescription(field.name, field.type, field.is_text, field.is_filterable)
 
 
 def _mapped(search: HasIndex, name: str) -> "Mapped | None":

@@ -84,8 +84,9 @@ class LegScore:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """One hit. `data` is the record as the record store holds it, None for records that live elsewhere; `object` is
-    the mapped object that `search(..., session=session, load=True)` loads.
+    """One hit. `data` is the record as the record store holds it; of a row of a mapped class or a table its texts and
+    filterable columns with `search(..., data=True)`, None without. `object` is the mapped object that
+    `search(..., session=session, load=True)` loads.
 
     `spans` are the (start, end) places of matched words in the first 20,000 characters of `matched_text` and in the
     `snippet`, both filled by `search(..., highlight=True)`; of a hit without any, the place of the sentence nearest to

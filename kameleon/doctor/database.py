@@ -39,6 +39,7 @@ def _faults(scan: Scan) -> list[Fault]:
 
 def registry(scan: Scan) -> Iterator[Finding]:
     generations, provider = scan.index.generations(), scan.index.services.provider
+    scan.index.services.learn(generations)
     if provider is not None and not isinstance(provider, str) and (problem := mismatch(generations, provider)):
         yield Finding("wrong-generation", "", 1, problem, "give SearchEngine the index's own provider")
     for generation in scan.generations(with_table=False):

@@ -68,7 +68,9 @@ def missing(scan: Scan) -> Iterator[Finding]:
     if pending := [one for one in status if one.pending]:
         ids = _examples(scan, generation, is_failed=False)
         status = _synced(scan) if scan.fix else status
-        yield from _pending(pending, ids, unfixed={one.entity for one in status if one.pending})
+        outside = scan.index.services.is_given(scan.index.generations())
+        cure = "give the vectors: insert(…, embeddings=[…])" if outside else "`kameleon embeddings sync`"
+        yield from _pending(pending, ids, cure, unfixed={one.entity for one in status if one.pending})
     failed = [one for one in status if one.failed]
     ids = _examples(scan, generation, is_failed=True) if failed else {}
     message = "records whose text the provider refused; they are found by keyword"
@@ -78,11 +80,11 @@ def missing(scan: Scan) -> Iterator[Finding]:
 
 
 def _pending(
-    pending: Sequence[IndexStatus], ids: Mapping[str, tuple[str, ...]], unfixed: Set[str]
+    pending: Sequence[IndexStatus], ids: Mapping[str, tuple[str, ...]], cure: str, unfixed: Set[str]
 ) -> Iterator[Finding]:
     message = "records without an embedding of their content; they are found by keyword"
     for one in pending:
-        found = Finding("pending", one.entity, one.pending, message, "`kameleon embeddings sync`", "warning")
+        found = Finding("pending", one.entity, one.pending, message, cure, "warning")
         yield replace(found, ids=ids.get(one.entity, ()), is_fixed=one.entity not in unfixed)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .cache import EmbeddingCache as EmbeddingCache
     from .fastembed import FastEmbedProvider as FastEmbedProvider
     from .function import CallableProvider as CallableProvider
+    from .given import GivenVectors as GivenVectors
     from .openai import OpenAIProvider as OpenAIProvider
     from .provider import EmbeddingProvider as EmbeddingProvider
     from .provider import EmbeddingResult as EmbeddingResult
@@ -25,6 +26,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ".cache": ("EmbeddingCache",),
     ".fastembed": ("FastEmbedProvider",),
     ".function": ("CallableProvider",),
+    ".given": ("GivenVectors",),
     ".openai": ("OpenAIProvider",),
     ".provider": ("EmbeddingProvider", "EmbeddingResult"),
     ".report": ("EmbeddingReport",),
@@ -39,7 +41,16 @@ BUNDLED_MODEL = "static-en-256"
 ENTRY_POINTS = "kameleon.providers"
 LOCAL = ("static", "fastembed")
 """Providers whose models have fixed dimensions."""
-PROVIDERS = {"fastembed": "FastEmbedProvider", "openai": "OpenAIProvider", "static": "StaticProvider"}
+PROVIDERS = {
+    "fastembed": "FastEmbedProvider",
+    "given": "GivenVectors",
+    "openai": "OpenAIProvider",
+    "static": "StaticProvider",
+}
+
+
+MODEL_OPTIONS = {"static": "path", "given": "model_name"}
+"""The option that names a provider's model, where it is not `model`."""
 
 
 def __getattr__(name: str) -> Any:
@@ -73,7 +84,7 @@ def chosen(provider: str | None, model: str | None, dimensions: int | None) -> t
         provider = "static" if is_static else "openai" if is_openai else "fastembed"
     options: dict[str, Any] = {}
     if model and not (provider == "static" and model == BUNDLED_MODEL):
-        options["path" if provider == "static" else "model"] = model
+        options[MODEL_OPTIONS.get(provider or "", "model")] = model
     if dimensions is not None and provider not in LOCAL:
         options["dimensions"] = dimensions
     return provider or "static", options

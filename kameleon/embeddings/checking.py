@@ -14,6 +14,9 @@ SECRET = re.compile(
     re.IGNORECASE,
 )
 
+UNIT = 1e-6
+"""Bounds how far from 1 the length of a vector may be that is kept as it is: float32 numbers have no more digits."""
+
 
 def provider_error(error: Exception) -> ProviderError:
     """What a provider raised, or put in a position, as one of our errors: operating-system and network errors are
@@ -77,4 +80,4 @@ def check_vector(vector: Any, dimensions: int) -> Vector:
         raise Unexplained("the vector holds NaN or infinity", reason="not_finite")
     if length == 0.0:
         raise Unexplained("the vector is zero, it has no direction", reason="not_finite")
-    return array / np.float32(length)
+    return array if abs(length - 1.0) <= UNIT else array / np.float32(length)

@@ -104,6 +104,11 @@ class EmbeddingService:
     def is_identified(self) -> bool:
         return False
 
+    @property
+    def is_given(self) -> bool:
+        """Whether the vectors come from outside, and the provider is asked for none."""
+        return bool(getattr(self.provider, "is_given", False))
+
     def load(self) -> None:
         """Load the model, if that is not done. Raises ProviderError."""
         if not self._is_loaded:
@@ -116,7 +121,7 @@ class EmbeddingService:
         a file is missing."""
         if not self.is_identified:
             self._call_method(lambda provider: (provider.fingerprint, provider.dimensions, provider.options))
-            self.is_identified = True
+            self.is_identified, self.outage = True, None
 
     def split(self, texts: Sequence[str]) -> dict[str, list[Place]]:
         """The passages of those texts that have more than one. Raises ProviderError."""

@@ -1,5 +1,5 @@
-"""Compares two settings of a search by judged queries, query by query. Imports `errors`, `judgements`, `metrics`,
-`search`, `values` and `engine`."""
+"""Compares two settings of a search by judged queries, query by query. Imports `entities`, `errors`, `judgements`,
+`metrics`, `search`, `values` and `engine`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from ..entities import named
 from ..errors import InvalidInput, seen
 from ..judgements import Judgement
 from ..metrics import DEPTH, ndcg, reciprocal_rank
@@ -108,10 +109,10 @@ def compare(
     settings = [check_setting(name, setting) for name, setting in (("before", before), ("after", after))]
     judged = judged_by(search, queries, qrels, judgements, entities, options)
     notes: dict[str, None] = {}
-    compared = []
+    searched, compared = named(search, entities) or None, []
     for query, gains in judged.gains.items():
         text = judged.texts[query]
-        old, new = (_measured(search, text, gains, entities, {**one, **options}, notes) for one in settings)
+        old, new = (_measured(search, text, gains, searched, {**one, **options}, notes) for one in settings)
         compared.append(Compared(query, text, old[0], new[0], old[1], new[1]))
     compared.sort(key=lambda one: -one.difference)
     differences = [one.difference for one in compared]
@@ -124,11 +125,11 @@ def _measured(
     search: "SearchEngine",
     text: str,
     gains: Gains,
-    entities: Sequence[str],
+    entities: Sequence[object] | None,
     options: Mapping[str, Any],
     notes: dict[str, None],
 ) -> tuple[float, float]:
-    hits = search.search(text, entities=entities or None, limit=DEPTH, **options)
+    hits = search.search(text, entities=entities, limit=DEPTH, **options)
     if hits.plan.note:
         notes[hits.plan.note] = None
     ranked = [Ref(hit.entity, hit.id, hit.tenant) for hit in hits]

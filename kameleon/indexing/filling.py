@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
+from ..embeddings.options import outside
 from ..errors import ModelMismatch, NoProvider, ProviderUnavailable, VectorsUnavailable
 from ..stores import claims
 from ..stores.catalog import Catalog, mismatch, written_generation
@@ -43,6 +44,8 @@ class Filling:
         except ProviderUnavailable as error:
             return IndexReport(pending=self._count(None, retry_failed, tenants), outage=str(error))
         total = self._count(service, retry_failed, tenants)
+        if service.is_given:
+            return IndexReport(pending=total, outage=outside(service.provider.model_name) if total else None)
         report = IndexReport()
         failing: set[Ref] = set()
         for batch in self._pending(service, batch_size, retry_failed, failing, tenants):

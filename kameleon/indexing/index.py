@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, SingletonThreadPool, StaticPool
 
 from ..database import synchronous
 from ..embeddings.options import check_query_timeout
-from ..errors import InvalidInput, Outdated, ProviderError
+from ..errors import Outdated
 from ..forking import per_process
 from ..stores.catalog import Catalog, active
 from ..stores.factory import make_store
@@ -28,7 +28,8 @@ from .describing import writing
 from .embedded import Ahead
 from .entries import Contents, make_entry
 from .filling import Filling
-from .services import Services, nothing_stored
+from .given import Given, check_service
+from .services import Services, check_on_provider_error, first_outage, nothing_stored
 from .tenanted import Tenanted
 from .time_limits import BudgetedCalls, is_on_loop, run_off_loop
 from .writer import NOTHING, Indexing, Plan, Progress, Writer, check_indexing
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
     from ..embeddings.provider import EmbeddingProvider
     from ..embeddings.service import EmbeddingService
-
-ON_PROVIDER_ERROR = ("defer", "raise")
 
 T = TypeVar("T")
 
@@ -90,8 +89,8 @@ class Index(Transactions):
         self.keywords: KeywordIndex = KeywordIndex(self.store, opened)
         self.curation = Curation(self.store)
         self.classes = Classes(self.store, self.curation)
-        self._tenanted = Tenanted(self.store.schema)
-        self.writer = Writer(self.store, self.catalog, self.keywords, self._tenanted)
+        self.known_entities = Tenanted(self.store.schema)
+        self.writer = Writer(self.store, self.catalog, self.keywords, self.known_entities)
         self.filling = Filling(self, self.store, self.catalog, self.writer, self.services)
         self._budgeted = BudgetedCalls()
         self._parts: dict[object, Any] = {}
@@ -122,14 +121,18 @@ class Index(Transactions):
     # the write path
 
     def write(
-        self, wanted: Sequence[Entry], connection: Connection | None = None, progress: Progress | None = None
+        self,
+        wanted: Sequence[Entry],
+        connection: Connection | None = None,
+        progress: Progress | None = None,
+        given: Given | None = None,
     ) -> IndexReport:
         """Index entries in the connection's transaction, or in one that begins after embedding and commits."""
 
         tenants = tenants_of(entry.ref for entry in wanted)
 
         def attempt() -> IndexReport:
-            plan = self.plan(wanted, connection=connection, progress=progress)
+            plan = self.plan(wanted, connection=connection, progress=progress, given=given)
             with self.transaction(connection, tenants) as conn:
                 self.check_current(plan, conn)
                 return self.apply(plan, conn)
@@ -219,23 +222,24 @@ class Index(Transactions):
         is_altered: bool = False,
         is_deferred: bool = False,
         budget_s: float | None = None,
+        given: Given | None = None,
     ) -> Plan:
         """Compare entries with the index and embed what differs, unless that `is_deferred`. Writes nothing, and holds
         no lock while embedding; inside the caller's transaction SQLite's write lock is acquired first, for a
         transaction that reads and then writes is refused when another wrote in between. `ahead` is what was embedded
         before; what is missing there is left to a worker if it takes longer than `budget_s`. `unique` as in
         `write_changes`; `former` are the refs under which the index has entries that get another tenant. `is_altered`
-        where a content may have changed without its text that is embedded."""
+        where a content may have changed without its text that is embedded. With `given` embeddings none is made."""
         with self.reading(connection, tenants_of(entry.ref for entry in wanted)) as conn:
             if connection is not None:
                 self.begin_writing(conn)
-            compared = self.compared(conn, wanted, unique, former, is_altered=is_altered)
+            compared = self.compared(conn, wanted, unique, former, is_altered=is_altered, given=given)
             service, generations = compared.service, compared.generations or []
             seen_by_caller = generations if connection is not None else None
-            compared = replace(compared, generations=seen_by_caller, is_deferred=is_deferred)
+            compared = replace(compared, is_deferred=is_deferred, generations=seen_by_caller)
         compared = replace(compared, analysed=self.keywords.analysed(compared.changed))
         if is_deferred:
-            return replace(compared, outage=_first_outage(service, generations))
+            return replace(compared, outage=first_outage(service, generations))
         cache = ahead.cache if ahead else None
         on_a_thread = is_on_loop() or budget_s is not None
         cache = cache or self.services.cache(service, connection, on_a_thread=on_a_thread)
@@ -255,14 +259,20 @@ class Index(Transactions):
         former: Mapping[Ref, Ref] = NOTHING,
         *,
         is_altered: bool = False,
+        given: Given | None = None,
     ) -> Plan:
         """What differs from the index, by the service that will embed it."""
         generations, version, _ = self.catalog.registry(connection)
-        service = self.services.writing(connection, generations)
+        service = self.services.writing(connection, generations, given.dimensions if given else None)
+        if given is not None and given.embeddings:
+            check_service(service, generations, self.services.notices.joined(""))
         entities = {entry.ref.entity for entry in wanted}
         standings = self.classes.unread(connection, entities, version)
         is_altered = is_altered or self.classes.is_altered(entities, standings)
-        plan = self.writer.compare(connection, wanted, service, generations, unique, former, is_altered=is_altered)
+        given = given if service is not None else None
+        plan = self.writer.compare(
+            connection, wanted, service, generations, unique, former, is_altered=is_altered, given=given
+        )
         return replace(plan, generations=generations, standings=standings, version=version)
 
     def within_budget(
@@ -343,10 +353,10 @@ class Index(Transactions):
 
     def tenanted(self, connection: Connection | None = None) -> frozenset[str]:
         """The entities of which records with a tenant were ever written, read at most once a second."""
-        if not self._tenanted.is_due:
-            return self._tenanted.known
+        if not self.known_entities.is_due:
+            return self.known_entities.known
         with self.preserving(connection) as conn:
-            return self._tenanted.read(conn)
+            return self.known_entities.read(conn)
 
     def failures(self, connection: Connection | None = None, tenants: Tenants = None) -> list[Failure]:
         """The records that the provider refused, by entity, id and tenant."""
@@ -381,20 +391,3 @@ class Index(Transactions):
             from ..async_connections import dispose
 
             dispose(self.engine)
-
-
-def check_on_provider_error(value: object) -> None:
-    if value not in ON_PROVIDER_ERROR:
-        raise InvalidInput(f"unknown on_provider_error {value!r}. Known: {', '.join(ON_PROVIDER_ERROR)}")
-
-
-def _first_outage(service: "EmbeddingService | None", generations: Sequence[Generation]) -> ProviderError | None:
-    """Why the model that an index without embeddings is to have cannot be loaded: a broken file is not registered
-    as that model."""
-    if service is None or generations:
-        return None
-    try:
-        service.load()
-    except ProviderError as error:
-        return error
-    return None

@@ -28,6 +28,7 @@ log = logging.getLogger("kameleon.search")
 MODELS_READ_EVERY_S = 1.0
 """Bounds how often a writer reads which models there are to load. Chosen, not measured."""
 
+ON_PROVIDER_ERROR = ("defer", "raise")
 KEYWORDS_ONLY = "records are indexed for keywords, their embeddings stay pending: "
 
 
@@ -86,13 +87,23 @@ class Services:
     def _load_next(self) -> float:
         return 0.0
 
-    def of(self, generations: Sequence[Generation]) -> "EmbeddingService | None":
+    def of(self, generations: Sequence[Generation], dimensions: int | None = None) -> "EmbeddingService | None":
         """The service of the engine's provider; of the index's own model where the engine was opened by name. Raises
-        ProviderError where that cannot be had."""
+        ProviderError where that cannot be had. `dimensions` are those of vectors that are given."""
+        self.learn(generations, dimensions)
         service = self._of(generations)
         if service is not None:
             service.identify()
         return service
+
+    def learn(self, generations: Sequence[Generation], dimensions: int | None = None) -> None:
+        """Have a provider of given vectors know its dimensions: those of the index's generation of its model, else
+        those that are given, else those of another model, which it is told apart from by name."""
+        provider: Any = self.provider
+        if getattr(provider, "is_given", False):
+            same = [one.dimensions for one in generations if one.model_name == provider.model_name]
+            others = [one.dimensions for one in generations]
+            provider.learn(same[-1] if same else dimensions or (others[-1] if others else None))
 
     def _of(self, generations: Sequence[Generation]) -> "EmbeddingService | None":
         if self.provider is None:
@@ -131,6 +142,7 @@ class Services:
         """The service of the model that made a generation. Raises NoProvider where only the application has it, or its
         folder is not here, UnknownProvider and MissingExtra."""
         own = self.provider
+        self.learn([generation])
         if own is not None and not isinstance(own, str) and self._own_fingerprint == generation.fingerprint:
             return self.of_provider(own)
         if (made := self._made_of(generation)) is not None:
@@ -150,6 +162,13 @@ class Services:
                     "there, without embedding anything again if the files are the same"
                 )
             raise NoProvider(f"the index's model {generation.model_name} cannot be had here: {error}{moved}") from error
+
+    def is_given(self, generations: Sequence[Generation]) -> bool:
+        """Whether the vectors of the model that writes come from outside; False where it cannot be had."""
+        with suppress(ProviderError):
+            service = self.of(generations)
+            return service is not None and service.is_given
+        return False
 
     @property
     def _own_fingerprint(self) -> str | None:
@@ -202,11 +221,14 @@ class Services:
                 raise ProviderUnavailable(f"the provider cannot be made: {type(error).__name__}: {error}") from error
         return self._made.setdefault(key, made)
 
-    def writing(self, conn: Connection, generations: Sequence[Generation]) -> "EmbeddingService | None":
-        """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending."""
+    def writing(
+        self, conn: Connection, generations: Sequence[Generation], dimensions: int | None = None
+    ) -> "EmbeddingService | None":
+        """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending.
+        `dimensions` are those of vectors that are given."""
         self.wrote_last = None
         try:
-            service = self.of(generations)
+            service = self.of(generations, dimensions)
         except ProviderError as error:
             if self.raises:
                 raise nothing_stored(error) from error
@@ -263,6 +285,7 @@ class Services:
             return None
         if isinstance(self.provider, str):
             return current(generations)
+        self.learn(generations)
         own = self._own_fingerprint
         return (written_generation(generations, own) if own is not None else None) or active(generations)
 
@@ -285,3 +308,20 @@ def nothing_stored(error: ProviderError) -> ProviderError:
     """What a writing call raises with `on_provider_error="raise"`."""
     kind = ProviderRefused if isinstance(error, ProviderRefused) else ProviderUnavailable
     return kind(f"nothing was stored: {error}")
+
+
+def check_on_provider_error(value: object) -> None:
+    if value not in ON_PROVIDER_ERROR:
+        raise InvalidInput(f"unknown on_provider_error {value!r}. Known: {', '.join(ON_PROVIDER_ERROR)}")
+
+
+def first_outage(service: "EmbeddingService | None", generations: Sequence[Generation]) -> ProviderError | None:
+    """Why the model that an index without embeddings is to have cannot be loaded: a broken file is not registered
+    as that model."""
+    if service is None or generations:
+        return None
+    try:
+        service.load()
+    except ProviderError as error:
+        return error
+    return None

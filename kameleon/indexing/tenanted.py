@@ -1,8 +1,9 @@
-"""Remembers which entities have records with tenants. Imports `forking` and `stores`."""
+"""Remembers which entities have records with tenants, and which are tables. Imports `forking` and `stores`."""
 
 import time
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from datetime import datetime
 
 from sqlalchemy import Connection, RootTransaction
 
@@ -10,16 +11,19 @@ from ..forking import per_process
 from ..stores.database_protocols import Schema
 
 READ_EVERY_S = 1.0
-"""Bounds how long an entity that another process gave tenants to is unknown here. Chosen, not measured."""
+"""Bounds how long an entity that another process gave tenants to, or made of a table, is unknown here. Chosen, not
+measured."""
 
 
 class Tenanted:
     """Of one engine. An entity that is known to have tenants keeps them; what a transaction of this process has noted
-    is known once another one reads it, for it may be rolled back."""
+    is known once another one reads it, for it may be rolled back. `tables` are the table entities with the times of
+    their definitions, as they were read last."""
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self.known: frozenset[str] = frozenset()
+        self.tables: Mapping[str, datetime] = {}
         self._noted: dict[str, weakref.ref[RootTransaction]] = {}
 
     @per_process
@@ -47,7 +51,7 @@ class Tenanted:
                 self._noted.update(dict.fromkeys(missing, weakref.ref(current)))
 
     def _read(self, connection: Connection) -> set[str]:
-        found = self._schema.tenanted(connection)
+        found, self.tables = self._schema.known_entities(connection)
         self._noted = {name: noted for name, noted in self._noted.items() if _is_open(noted())}
         current = connection.get_transaction()
         self.known |= {name for name in found if name not in self._noted or self._noted[name]() is not current}

@@ -24,6 +24,7 @@ from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Noise, Ref
 from .classes import Standing
 from .describing import count_records, writing
 from .embedded import Ahead, counts, embeddings, flattened, merged, owners_of, positions, with_pieces
+from .given import Given, is_stored
 from .moving import Move, located, move, moved
 from .tenanted import Tenanted
 
@@ -53,7 +54,8 @@ class Plan:
     embed is as it was, `kept` are the hashes before: their embeddings stay. `analysed` are the terms of `changed`, None
     before. `standings` are those of classes that were not known in this `version` of the registry. `generations`
     are those as the transaction that applies it sees them, None before; `target` is the number of
-    the one to write to, None for the service's own. Where that `lacks_noise`, `noise` is measured."""
+    the one to write to, None for the service's own. Where that `lacks_noise`, `noise` is measured. With embeddings that
+    are `given`, the provider is not called."""
 
     wanted: Sequence[Entry]
     changed: Sequence[Entry]
@@ -68,6 +70,7 @@ class Plan:
     enqueues: bool = True
     target: int | None = None
     generations: Sequence[Generation] | None = None
+    given: Mapping[Ref, Sequence[Embedding]] | None = None
     lacks_noise: bool = False
     noise: Noise | None = None
     analysed: "Sequence[Analysed] | None" = None
@@ -101,6 +104,7 @@ class Writer:
         former: Mapping[Ref, Ref] = NOTHING,
         *,
         is_altered: bool = False,
+        given: Given | None = None,
     ) -> Plan:
         """Without a service, or where the index holds another model's embeddings, nothing is to be embedded. What is
         there of `unique` entities under another tenant moves, and so does what is there of an entry under its `former`
@@ -124,7 +128,24 @@ class Writer:
             made_from = {e.ref: kept.get(e.ref, e.content_hash) for e in wanted if e.content_hash}
             to_embed = [e.embedded for e in wanted if e.content_hash and embedded.get(e.ref) != made_from[e.ref]]
         lacks_noise = generation is None or generation.noise is None
-        return Plan(wanted, changed, to_embed, service, moves, kept, lacks_noise=lacks_noise)
+        plan = Plan(wanted, changed, to_embed, service, moves, kept, lacks_noise=lacks_noise)
+        return plan if given is None else self._with_given(connection, plan, given, generation)
+
+    def _with_given(self, connection: Connection, plan: Plan, given: Given, generation: Generation | None) -> Plan:
+        """The plan with the caller's embeddings. Of contents that have one already, those alone that differ from it."""
+        assert plan.service is not None  # noqa: S101 - the caller looked
+        provider = plan.service.provider
+        rows = {e.ref: given.checked(e.embedded, provider) for e in plan.wanted if e.ref in given.embeddings}
+        new = {entry.ref for entry in (*plan.to_embed, *plan.changed)}
+        again = [ref for ref in rows if ref not in new]
+        stored: dict[Ref, list[Embedding]] = {}
+        if generation is not None and again:
+            for each in self._store.exports.embeddings_of(connection, generation, again):
+                stored.setdefault(each.ref, []).append(each)
+        known = {entry.ref for entry in plan.to_embed}
+        differ = {ref for ref in rows if ref not in known and not is_stored(rows[ref], stored.get(ref, ()))}
+        to_embed = [*plan.to_embed, *(entry.embedded for entry in plan.wanted if entry.ref in differ)]
+        return replace(plan, to_embed=to_embed, given=rows)
 
     def _kept(
         self, connection: Connection, changed: Sequence[Entry], states: Mapping[Ref, State], *, is_altered: bool
@@ -151,6 +172,8 @@ class Writer:
         again; elsewhere it is counted."""
         if not plan.to_embed or plan.service is None:
             return plan
+        if plan.given is not None or plan.service.is_given:
+            return with_given(plan)
         try:
             made = self._embed(plan, progress, cache, ahead)
             if plan.lacks_noise and made.outage is None:
@@ -290,3 +313,14 @@ class Writer:
         failures = (*report.failures, *((ref, undecided[ref]) for ref in refs))[:MAX_FAILURES_SHOWN]
         failed, pending = report.failed + len(refs), report.pending - len(refs)
         return replace(report, failed=failed, pending=pending, failures=failures)
+
+
+def with_given(plan: Plan) -> Plan:
+    """The plan with the embeddings that the caller gave; of what has none it notes whether it is to have one."""
+    given = plan.given or {}
+    rows = [row for entry in plan.to_embed for row in given.get(entry.ref, ())]
+    rest = [entry for entry in plan.to_embed if entry.ref not in given]
+    none = [Embedding(entry.ref, entry.content_hash, None) for entry in rest if not entry.has_vector]
+    report = IndexReport(reused=len(plan.to_embed) - len(rest), pending=len(rest) - len(none))
+    is_enqueued = plan.enqueues and plan.service is not None and not plan.service.is_given
+    return replace(plan, embeddings=[*rows, *none], report=report, enqueues=is_enqueued)

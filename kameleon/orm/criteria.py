@@ -82,18 +82,19 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
             f"where= is a condition such as {cls.__name__}.status == 'open', or a mapping, not {seen(where)}"
         )
     parsed = parse_filter(where, read=typed)
-    return true() if parsed is None else _condition(parsed, cls)
+    return true() if parsed is None else condition_of(parsed, cls)
 
 
-def _condition(given: Filter, cls: type) -> ColumnElement[bool]:
+def condition_of(given: Filter, cls: type) -> ColumnElement[bool]:
+    """A filter on the columns of a mapped class. Raises InvalidFilter."""
     if isinstance(given, Comparison):
         if len(given.path) > 1 and not is_document(cls, given.path[0]):
             return _related(given, cls)
         return func.coalesce(_compared(given, column_of(cls, given.path[0])), false())
     if given.operator == "$and":
         return and_(true(), *_all_of(given.members, cls))
-    members = [_condition(member, cls) for member in given.members]
-    return not_(members[0]) if given.operator == "$not" else or_(*members)
+    members = [condition_of(member, cls) for member in given.members]
+    return not_(members[0]) if given.operator == "$not" else or_(false(), *members)
 
 
 def _all_of(members: Iterable[Filter], cls: Any) -> Iterator[ColumnElement[bool]]:
@@ -104,7 +105,7 @@ def _all_of(members: Iterable[Filter], cls: Any) -> Iterator[ColumnElement[bool]
         if isinstance(member, Comparison) and is_range and not is_document(cls, member.path[0]):
             ranges.setdefault(member.path, []).append(replace(member, path=member.path[1:]))
         else:
-            yield _condition(member, cls)
+            yield condition_of(member, cls)
     for (name, *_), inner in ranges.items():
         yield _over(name, Group("$and", tuple(inner)), cls)
 
@@ -126,7 +127,7 @@ def _related(given: Comparison, cls: Any) -> ColumnElement[bool]:
 def _over(name: str, inner: Filter, cls: Any) -> ColumnElement[bool]:
     """Whether a row has a related one that the filter holds for."""
     link, target = related(cls, name)
-    condition = _condition(inner, target)
+    condition = condition_of(inner, target)
     return link.any(condition) if link.property.uselist else link.has(condition)  # type: ignore[no-any-return]
 
 

@@ -215,10 +215,9 @@ class Mapped:
     def rows(self) -> Select[Any]:
         """A query of its objects in the order of their keys, with the related objects that they depend on."""
         of_table = self.declaration.of_table
-        made = (
-            of_table.options if of_table else [option for path in self.paths if (option := loading(path)) is not None]
-        )
-        return self.meeting(select(self.owner.class_).options(*made).order_by(*key_attributes(self.owner)))
+        related = [] if of_table else [option for path in self.paths if (option := loading(path)) is not None]
+        options = of_table.options if of_table else related
+        return self.meeting(select(self.owner.class_).options(*options).order_by(*key_attributes(self.owner)))
 
     def keyed(self, statement: Select[Any]) -> Select[Any]:
         """The statement without rows that have no id, which a declared class does not have."""

@@ -2,14 +2,13 @@
 `errors`, `telemetry`, `boosts`, `content`, `stores`, `indexing` and `search`."""
 
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from sqlalchemy import Connection, Select, select
 
-from ..boosts import Boost, ConditionBoost, read_boosts
 from ..content import check_entity, check_id, check_tenants
-from ..errors import InvalidInput, RecordMissing, TenantRequired, seen
+from ..errors import InvalidInput, RecordMissing, TenantRequired
 from ..indexing.index import Index
 from ..indexing.rules import MAX_HIDES, MAX_PINS
 from ..search.answering import Answering
@@ -24,7 +23,8 @@ from ..stores.values import Among
 from ..telemetry import Operation, operation
 from ..telemetry.measures import SUGGESTION
 from ..values import Ref, SearchResults, Tenants
-from .callers import sessions_of
+from .arguments import checked_boosts, listed
+from .callers import sessions_of, table_entities
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .columns import ClassFields
     from .mapping import Mapped
     from .objects import Loading
+    from .partial import PartialSources
     from .scope import Searched
 
 SIMILAR_CHARACTERS = 10_000
@@ -56,9 +57,10 @@ class Queries:
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
         with retrieval(self._index.engine) as observed:
-            loading = self._loading(listed(entity, entities), session, options)
-            parsed = self._query(query, entity, entities, connection, **options)
-            return self._answered(observed, parsed, connection, loading)
+            searched = self._searched(entity, entities, connection)
+            shown = self._shown(searched or (), connection, session, options)
+            parsed = self._query(query, searched, connection, **options)
+            return shown(self._answered(observed, parsed, connection))
 
     def similar(
         self,
@@ -70,8 +72,9 @@ class Queries:
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
         with retrieval(self._index.engine) as observed:
-            among = listed(entity, None) if entities is None else listed(None, entities)
-            loading = self._loading(among, session, options)
+            (entity,) = self._searched([entity], None, connection) or (entity,)
+            among = listed(entity, None) if entities is None else self._searched(None, entities, connection)
+            shown = self._shown(among or (), connection, session, options)
             tenants, _ = self.tenants([entity], options, connection)
             if tenants is None or len(tenants) != 1:
                 raise InvalidInput("similar takes the record's own tenant alone: tenant='…'")
@@ -79,18 +82,38 @@ class Queries:
             ref = Ref(check_entity(name), check_id(id), tenants[0])
             options.setdefault("boost", ())
             content = self._content(ref, connection)[:SIMILAR_CHARACTERS]
-            query = self._query(content, None, among, connection, like=ref, **options)
-            return self._answered(observed, query, connection, loading)
+            query = self._query(content, among, connection, like=ref, **options)
+            return shown(self._answered(observed, query, connection))
 
-    def _answered(
-        self, observed: Operation, query: Query, connection: Connection | None, loading: "Loading | None"
-    ) -> SearchResults:
+    def _answered(self, observed: Operation, query: Query, connection: Connection | None) -> SearchResults:
         if observed.is_observed:
             describe_query(observed, query)
         found = self._answering.search(query, connection)
         if observed.is_observed:
             describe_results(observed, found)
-        return found if loading is None else loading.load(found)
+        return found
+
+    def _shown(
+        self,
+        searched: Sequence[object],
+        connection: Connection | None,
+        session: "Session | None",
+        options: SearchOptions,
+    ) -> Callable[[SearchResults], SearchResults]:
+        """What gives the hits their objects and the values of their rows, as far as these are wanted. Raises
+        InvalidInput."""
+        loading, has_data = self._loading(searched, session, options), options.pop("data", False)
+
+        def shown(found: SearchResults) -> SearchResults:
+            found = found if loading is None else loading.load(found)
+            if not has_data or all(hit.data is not None for hit in found):
+                return found
+            from .described import RowData
+
+            with self._index.preserving(connection) as conn:
+                return RowData(sessions_of(self._index).mappings, conn).fill(found)
+
+        return shown
 
     def _loading(
         self, searched: Sequence[object], session: "Session | None", options: SearchOptions
@@ -127,11 +150,10 @@ class Queries:
     ) -> list[str]:
         check_whole("limit", limit, 1)
         text = check_text(text)
-        given = listed(entity, entities)
-        tenants, _ = self.tenants(given, options, connection)
-        names = [check_entity(name) for name in self.names(given)]
-        is_nowhere = tenants == () or (not names and not (entity is None and entities is None))
-        if is_nowhere or hides_words(self._secured(names, connection), tenants):
+        given = self._searched(entity, entities, connection)
+        tenants, _ = self.tenants(given or (), options, connection)
+        names = [check_entity(name) for name in self.names(given or ())]
+        if tenants == () or given == [] or hides_words(self._secured(names, connection), tenants):
             return []
         with operation(SUGGESTION), self._index.preserving(connection, tenants) as conn:
             self._index.store.connections.prepare_search(conn)
@@ -141,7 +163,7 @@ class Queries:
         self, cls: type[T], query: str, connection: Connection | None, **options: Unpack[SearchOptions]
     ) -> Select[tuple[T]]:
         mapped = sessions_of(self._index).mappings.searchable(cls)
-        for option in ("load", "passages", "snippet_length"):
+        for option in ("load", "data", "passages", "snippet_length"):
             if options.get(option):
                 raise InvalidInput(
                     f"select makes a statement, which has no hits: leave {option}= out, or search(..., {option}=). "
@@ -153,7 +175,8 @@ class Queries:
     def legs(
         self, query: str, entities: Iterable[object] | None, limit: int, **options: Unpack[TenantOption]
     ) -> "Legs":
-        return self._answering.legs(self._query(query, None, entities or None, None, limit=limit, **options))
+        searched = self._searched(None, entities or None, None)
+        return self._answering.legs(self._query(query, searched, None, limit=limit, **options))
 
     def names(self, entities: Iterable[object]) -> tuple[str, ...]:
         """The names of entities that are given by name or mapped class."""
@@ -162,20 +185,29 @@ class Queries:
             for name in entities
         )
 
+    def _searched(
+        self, entity: object, entities: Iterable[object] | None, connection: Connection | None
+    ) -> list[object] | None:
+        """What a call names, table entities by their classes; None where it names nothing."""
+        tables = table_entities(self._index, connection)
+        if entity is None and entities is None:
+            return None
+        return [tables.get(one, one) if isinstance(one, str) else one for one in listed(entity, entities)]
+
     def _query(
         self,
         query: str,
-        entity: object,
-        entities: Iterable[object] | None,
+        searched: list[object] | None,
         connection: Connection | None,
         like: Ref | None = None,
         **options: Unpack[SearchOptions],
     ) -> Query:
-        text, names, where = check_text(query), listed(entity, entities), options.get("where")
-        is_nowhere = not names and not (entity is None and entities is None)
+        text, names, where = check_text(query), searched or [], options.get("where")
+        is_nowhere = searched == []
         tenants, is_undivided = self.tenants(names, options, connection)
-        fields = () if like else self._fields(text, names, connection)
-        given, (columns, names, classes) = names, self._classes(text, fields, names, where)
+        partial = self._partial(searched, where, connection)
+        fields = () if like else self._fields(text, names, partial, connection)
+        given, (columns, names, classes) = names, self._classes(text, fields, names, where, partial)
         of_classes = tuple(name for each in classes for name in each.entities)
         options["where"] = where if not names or set(names) - set(of_classes) else None
         secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
@@ -192,21 +224,41 @@ class Queries:
             visible=visible,
             hides_words=hides_words(secured, tenants),
             columns=columns,
+            shared=frozenset(partial.names if partial else ()),
             like=like,
             class_boosts=self._class_boosts(names, given, connection) if options.get("boost") is None else (),
             **options,
         )
 
+    def _partial(
+        self, searched: list[object] | None, where: object, connection: Connection | None
+    ) -> "PartialSources | None":
+        """The columns of the table entities, where all is searched and there are some."""
+        tables = () if searched is not None else table_entities(self._index, connection).values()
+        if not tables or not (where is None or isinstance(where, Mapping)):
+            return None
+        from .partial import PartialSources
+
+        return PartialSources(self._class_fields(tables))
+
     def _classes(
-        self, text: str, fields: Collection[str], names: list[object], where: object
+        self,
+        text: str,
+        fields: Collection[str],
+        names: list[object],
+        where: Any,
+        partial: "PartialSources | None",
     ) -> "tuple[ClassFields | Sources | None, list[object], Sequence[Searched]]":
         """Of what is searched: the columns of mapped classes, the names of entities, and the classes with their
         conditions."""
-        if not any(isinstance(name, type) for name in names) and (where is None or isinstance(where, Mapping)):
+        is_mapping = where is None or isinstance(where, Mapping)
+        if partial is None and is_mapping and not any(isinstance(name, type) for name in names):
             return None, names, ()
-        from .scope import scope
+        from .scope import partial_scope, scope
 
         words = parse(text, fields).fields if fields else ()
+        if partial is not None:
+            return partial, names, partial_scope(sessions_of(self._index).mappings, partial.classes, where, words)
         return self._columns(names), *scope(sessions_of(self._index).mappings, names, where, words)
 
     def _read(self, options: SearchOptions, given: Sequence[object], names: Sequence[object]) -> None:
@@ -276,9 +328,15 @@ class Queries:
         rows = self._index.part(Secured).rows
         return tuple((mapped.entity, rows(mapped, f"visible{place}_")) for place, mapped in enumerate(secured))
 
-    def _fields(self, query: str, names: Sequence[object], connection: Connection | None) -> Collection[str]:
+    def _fields(
+        self,
+        query: str,
+        names: Sequence[object],
+        partial: "PartialSources | None",
+        connection: Connection | None,
+    ) -> Collection[str]:
         """The fields that a query may name: of a mapped class that is searched alone, or of the record store's
-        entities. They are read before the query is embedded."""
+        entities, and of table entities where all is searched. They are read before the query is embedded."""
         if not may_name_field(query):
             return ()
         if any(isinstance(name, type) for name in names):
@@ -287,16 +345,22 @@ class Queries:
         with self._index.preserving(connection) as conn:
             declared = self._index.catalog.entities(conn)
         searched = [entity for name, entity in declared.items() if not names or name in names]
-        return {name for entity in searched for name in entity.field_names}
+        return {name for entity in searched for name in entity.field_names} | {*(partial.columns if partial else ())}
 
     def _columns(self, names: Sequence[object]) -> "ClassFields | Sources | None":
         """The columns of the mapped classes that are searched."""
+        fields = list(self._class_fields(name for name in names if isinstance(name, type)).values())
+        return Sources(fields) if len(fields) > 1 else next(iter(fields), None)
+
+    def _class_fields(self, classes: Iterable[type]) -> "dict[type, ClassFields]":
         from .columns import ClassFields
 
         mappings, keys = sessions_of(self._index).mappings, self._index.store.keys
-        classes = [(mapped, cls) for cls in names if isinstance(cls, type) and (mapped := mappings.of(cls)) is not None]
-        fields = [ClassFields(mapped, cls, mappings.entities(mapped), keys) for mapped, cls in classes]
-        return Sources(fields) if len(fields) > 1 else next(iter(fields), None)
+        return {
+            cls: ClassFields(mapped, cls, mappings.entities(mapped), keys)
+            for cls in classes
+            if (mapped := mappings.of(cls)) is not None
+        }
 
     def _among(self, searched: "Searched", prefix: str = "among", *, is_secured: bool) -> Among:
         from .criteria import compiled
@@ -309,29 +373,6 @@ class Queries:
 
             return self._index.part(Secured).among(mapped, wanted, cls, prefix)
         return compiled(mapped.without_concrete(wanted, cls), self._index.engine, prefix)
-
-
-def listed(entity: object, entities: Iterable[object] | None) -> list[object]:
-    """The entities that a call names. Raises InvalidInput."""
-    if isinstance(entities, str):
-        raise InvalidInput(f"entities is a list of names; for one, use entity={seen(entities)}")
-    several = entity if isinstance(entity, list | tuple) else [] if entity is None else [entity]
-    return [*several, *(entities or ())]
-
-
-def checked_boosts(given: Any, searched: Sequence[object]) -> tuple[Boost, ...]:
-    """Raises InvalidInput where a condition is no mapping, and more is searched than one class."""
-    boosts = read_boosts(given)
-    conditions = [boost.where for boost in boosts if isinstance(boost, ConditionBoost)]
-    own = [where for where in conditions if not isinstance(where, Mapping)]
-    if own and not (len(searched) == 1 and isinstance(searched[0], type)):
-        raise InvalidInput(
-            "boost= has a SQLAlchemy condition for one class, which is searched alone: search(query, entity=Article, "
-            "boost=when(Article.stock > 0)). For several, it is a mapping of columns that all have"
-        )
-    if any(map(callable, own)):
-        raise InvalidInput("a function is the condition of @searchable(boost=…); search takes the condition itself")
-    return boosts
 
 
 def hides_words(secured: "Sequence[Mapped]", tenants: Tenants) -> bool:

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, cast, true
+from sqlalchemy import ColumnElement, Text, and_, cast, false, true
 
 from ..errors import InvalidInput
 from .criteria import as_condition
 from .declaration import has_table, mapper_of
 from .mapping import Mapped
+from .partial import partial_condition
 from .registry import Mappings
 
 
@@ -47,9 +48,29 @@ def scope(
     return names, found
 
 
+def partial_scope(
+    mappings: Mappings, classes: Iterable[type], where: Mapping[str, Any] | None, words: Sequence[tuple[str, str]]
+) -> list[Searched]:
+    """Table entities that are searched with all others, each with its condition. Raises InvalidFilter for what is no
+    filter."""
+    found = []
+    for cls in classes:
+        mapped = mappings.searchable(cls)
+        conditions = [] if where is None else [partial_condition(where, cls)]
+        conditions += [
+            _has_words(cls, name, part) if name in mapped.mapper.column_attrs else false() for name, part in words
+        ]
+        found.append(Searched(mapped, cls, mappings.entities(mapped), and_(*conditions) if conditions else None))
+    return found
+
+
+def _has_words(cls: Any, name: str, words: str) -> ColumnElement[bool]:
+    return cast(getattr(cls, name), Text).icontains(words, autoescape=True)
+
+
 def _condition(mapped: Mapped, cls: Any, where: object, words: Iterable[tuple[str, str]]) -> ColumnElement[bool] | None:
     conditions = [] if where is None else [as_condition(where, cls)]
-    conditions += [cast(getattr(cls, name), Text).icontains(part, autoescape=True) for name, part in words]
+    conditions += [_has_words(cls, name, part) for name, part in words]
     if conditions:
         return and_(*conditions)
     return None if mapped.mapper is mapped.owner else true()

@@ -43,9 +43,11 @@ class Coroutines:
         create: bool = True,
         tenant: object = None,
         session: "AsyncSession | None" = None,
+        embeddings: Iterable[Any] | None = None,
     ) -> InsertReport:
         """`insert`, as `aentity`."""
-        insert = partial(self.insert, entity, records, on_conflict=on_conflict, create=create, tenant=tenant)
+        options = {"on_conflict": on_conflict, "create": create, "tenant": tenant, "embeddings": embeddings}
+        insert = partial(self.insert, entity, records, **options)
         return await on_a_thread(self.index, insert, session)
 
     async def aget(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from ..content import check_id, check_tenant, normalize
-from ..errors import InvalidRecord, RecordExists, TenantRequired, seen
+from ..errors import InvalidInput, InvalidRecord, RecordExists, TenantRequired, seen
 from ..stores.catalog import Entity
 
 OnConflict = Literal["error", "replace", "ignore", "merge"]
@@ -40,6 +40,11 @@ class Row(NamedTuple):
     @property
     def key(self) -> Key:
         return self.tenant, self.id
+
+
+def check_on_conflict(value: object) -> None:
+    if not isinstance(value, str) or value not in ON_CONFLICT:
+        raise InvalidInput(f"unknown on_conflict {seen(value)}. Known: {', '.join(ON_CONFLICT)}")
 
 
 def checked_rows(

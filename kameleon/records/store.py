@@ -16,17 +16,20 @@ from ..content import Content, SearchFields, bound_tenant, check_entity, check_i
 from ..errors import InvalidInput, RecordMissing, seen
 from ..indexing.ahead import batches_ahead, embed_ahead
 from ..indexing.embedded import Ahead
+from ..indexing.given import given_embeddings
 from ..indexing.index import HasIndex
 from ..indexing.writer import Progress
 from ..orm.callers import connection_within
 from ..stores.catalog import Entity
 from ..stores.refs import tenants_of
+from ..values import Ref
 from .administering import Administering
 from .changing import Changing, checked_patch
 from .coroutines import Coroutines
 from .definitions import Definitions
 from .entities import by_keyword_alone, fields_of, record_entry, unsearched, with_fields
-from .rows import ON_CONFLICT, OnConflict, checked_rows, resolve
+from .loading import FilesLoading
+from .rows import OnConflict, check_on_conflict, checked_rows, resolve
 from .stored import StoredRows, condition
 from .tenants import of_tenants, tenant_named, tenants_named
 from .values import AlterReport as AlterReport
@@ -41,7 +44,7 @@ MAX_LIMIT = 2**53
 """Bounds `limit` and `offset` to what JSON can hold exactly."""
 
 
-class RecordStore(Coroutines):
+class RecordStore(Coroutines, FilesLoading):
     """Records of declared entities in the database of a SearchEngine; of one tenant, those of a
     `search.for_tenant("t1")`.
 
@@ -129,29 +132,31 @@ class RecordStore(Coroutines):
         connection: Connection | None = None,
         session: "Session | None" = None,
         ahead: Ahead | None = None,
+        embeddings: Iterable[Any] | None = None,
     ) -> InsertReport:
         """Store records and index them, in one transaction and with one call of the embedding service.
 
         A record without `id` gets a random one. Where an id is taken, `on_conflict` "error" raises RecordExists,
         "replace" stores the new record, "merge" sets its fields and keeps the others, "ignore" leaves the stored one. A
         missing entity is made from these records, unless `create=False` (UnknownEntity). `connection` or `session`
-        stores them inside the caller's transaction. `ahead` is what `embed_ahead` brought. Raises InvalidRecord with
-        the record's position before anything is written.
+        stores them inside the caller's transaction. `ahead` is what `embed_ahead` brought. `embeddings` are the
+        caller's own, one a record: no provider is asked, and of None the record stays pending. Raises InvalidRecord
+        with the record's position before anything is written.
 
         `tenant` is that of all records, and is not needed where a field of theirs names it: one that lacks that field
         is refused, and of one in which it is null the tenant is "". `tenant_field` names that field of an entity that
         is made.
         """
-        if not isinstance(on_conflict, str) or on_conflict not in ON_CONFLICT:
-            raise InvalidInput(f"unknown on_conflict {seen(on_conflict)}. Known: {', '.join(ON_CONFLICT)}")
+        check_on_conflict(on_conflict)
         check_entity(entity)
         records = list(records)
         connection = connection_within(self.index, connection, session, "ainsert")
         tenant = bound_tenant(self._bound, tenant)
         options: dict[str, Any] = {"create": create, "tenant": tenant, "tenant_field": tenant_field}
         define = partial(self._definitions.with_records, entity, records, **options, connection=connection)
-        attempt = partial(self._insert, define, records, on_conflict, tenant=tenant, ahead=ahead, connection=connection)
-        report = self.index.retried(attempt, connection)
+        given = None if embeddings is None else list(embeddings)
+        own: dict[str, Any] = {"tenant": tenant, "ahead": ahead, "embeddings": given, "connection": connection}
+        report = self.index.retried(partial(self._insert, define, records, on_conflict, **own), connection)
         self.index.maintain_keywords(connection)
         return report
 
@@ -163,6 +168,7 @@ class RecordStore(Coroutines):
         *,
         tenant: object,
         ahead: Ahead | None,
+        embeddings: Sequence[Any] | None,
         connection: Connection | None,
     ) -> InsertReport:
         """Raises Outdated where another writer changed the entity or took an id since it was read."""
@@ -172,7 +178,9 @@ class RecordStore(Coroutines):
         taken = self._rows.taken(entity, rows, connection, on_conflict)
         chosen = resolve(definition, rows, taken, on_conflict)
         entries = [record_entry(definition, row.id, row.data, row.tenant) for row in chosen.values()]
-        plan = self.index.plan(entries, connection=connection, ahead=ahead)
+        refs = [Ref(entity, row.id, row.tenant) for row in rows]
+        given = given_embeddings(refs, embeddings, first_wins=on_conflict == "ignore")
+        plan = self.index.plan(entries, connection=connection, ahead=ahead, given=given)
         with self.index.transaction(connection, tenants_of(entry.ref for entry in entries)) as conn:
             is_new = self._definitions.declare(conn, before, definition)
             self._rows.check_taken(conn, entity, rows, taken, on_conflict)

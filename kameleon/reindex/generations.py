@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from sqlalchemy import Connection
 
+from ..embeddings.options import outside
 from ..errors import InvalidInput, NoProvider, ProviderError, ReindexRefused, UnknownEntity, VectorsUnavailable
 from ..indexing.caching import forget
 from ..orm.queries import Queries
@@ -84,6 +85,8 @@ class Reindexing(Registry):
             generations = self.index.catalog.generations(conn)
             service = self._service(generations, request)
             service.identify()
+            if service.is_given:
+                raise InvalidInput(f"nothing can be embedded again: {outside(service.provider.model_name)}")
             self._check_dimensions(conn, service, request)
             self._check_part(conn, generations, service, request)
             return self._chosen(conn, generations, service, request)

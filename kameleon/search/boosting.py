@@ -28,7 +28,7 @@ from .fusion import unrelated_score
 from .naming import needs_all, read_refs
 from .query import BOOSTED, Query
 from .ranking import Ranked, Ranking, placed
-from .sources import names_of, searched
+from .sources import names_of
 
 FIRST = 30
 """Bounds from below how many records are read first, whose scores bound how many more are. Chosen, not measured."""
@@ -41,7 +41,7 @@ def boosted(
 ) -> tuple[Ranked, bool]:
     """The ranking with refs, in the order of boosted scores, and whether none of its contents is gone. Records that
     were not read, which cannot come on the page whatever their factors, stay behind the others."""
-    fields = names_of(searched(query, entities))
+    fields = names_of(query, entities)
     ranking = replace(ranked.ranking, floor=unrelated_score(ranked.found.legs, query.fusion))
     with ranked.found.timed("boosts"):
         ranking, is_whole = Boosting(store, connection, query, fields, ranking).run()

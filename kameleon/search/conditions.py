@@ -11,7 +11,7 @@ from ..stores.values import Scope
 from .boost_sets import probe_of
 from .field_words import indexed
 from .query import Query
-from .sources import names_of, searched
+from .sources import names_of
 
 
 def make_scope(query: Query, entities: Mapping[str, Entity]) -> Scope:
@@ -24,7 +24,7 @@ def make_scope(query: Query, entities: Mapping[str, Entity]) -> Scope:
         is_undivided=query.is_undivided,
         visible=query.visible,
         ids=query.ids,
-        unfiltered=query.of_classes if query.where else (),
+        unfiltered=query.of_classes if query.where or query.parsed.fields else (),
     )
 
 
@@ -68,10 +68,10 @@ def _declared(query: Query, entities: Mapping[str, Entity], option: str) -> set[
     """The fields of the searched entities in the record store. Raises UnknownEntity."""
     named = [name for name in query.entities if name not in query.of_classes]
     missing = [name for name in named if name not in entities]
-    if missing or not entities:
+    if missing or not (entities or query.shared):
         raise UnknownEntity(
             f"{option} at the fields of records in the record store, which has no entity "
             f"{repr(missing[0]) if missing else 'yet'}. It has: {', '.join(entities) or 'none'}. "
             "The columns of a mapped class are meant where the class itself is searched: entity=Article"
         )
-    return names_of(searched(query, entities))
+    return names_of(query, entities)

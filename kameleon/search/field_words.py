@@ -19,8 +19,9 @@ FieldWords = Sequence[tuple[str, str]]
 
 
 def indexed(query: Query, entities: Mapping[str, Entity]) -> FieldWords:
-    """Those whose fields the keyword index has, as they are, of every searched entity that has them."""
-    if not query.has_stored:
+    """Those whose fields the keyword index has, as they are, of every searched entity that has them; none where rows of
+    tables are searched with these."""
+    if not query.has_stored or query.of_classes:
         return ()
     fields = [field for entity in searched(query, entities) for field in entity.fields]
     others = {field.name for field in fields if not is_in_keywords(field)}

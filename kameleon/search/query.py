@@ -98,7 +98,8 @@ class SearchOptions(TenantOption, total=False):
     `highlight` fills `spans` and `snippet`, of `snippet_length` (180) characters at most, `passages` (0) that many of
     the best parts of each record, `explain` fills `explanation`. `load=True` with `session=` loads the hits' mapped
     objects through that session, a statement for each class; a list is loader options of the one class that is
-    searched, {class: options} those of several, and no others are loaded.
+    searched, {class: options} those of several, and no others are loaded. `data=True` fills the `data` of hits of
+    mapped classes and tables with their rows' texts and filterable columns, with a statement for each class.
     """
 
     limit: int
@@ -127,6 +128,7 @@ class SearchOptions(TenantOption, total=False):
     snippet_length: int | None
     passages: int
     explain: bool
+    data: bool
     load: "bool | Sequence[ExecutableOption] | Mapping[type, Sequence[ExecutableOption]]"
 
 
@@ -139,8 +141,9 @@ class Query:
 
     `tenants`, `is_undivided` and `visible` are as in Scope; where row security `hides_words`, none are corrected or
     completed, and only those of the hits are shown. `of_classes` are entities that are searched as mapped classes,
-    whose fields `columns` reads; those of others are the record store's. `like` is the record that others are to be
-    similar to; the text is its own then. Each leg puts `least_depth` records forward at least."""
+    whose fields `columns` reads; those of others are the record store's. `shared` are the fields of those that are
+    searched with all others, which no stored record needs to have. `like` is the record that others are to be similar
+    to; the text is its own then. Each leg puts `least_depth` records forward at least."""
 
     typed: str
     parsed: Asked
@@ -179,6 +182,7 @@ class Query:
     hides_words: bool = False
     of_classes: tuple[str, ...] = ()
     columns: "NamedFields | None" = None
+    shared: frozenset[str] = frozenset()
     like: Ref | None = None
     stored_boosts: "Mapping[str, Entity]" = field(default_factory=dict)
     class_boosts: tuple[ClassBoosts, ...] = ()

@@ -2,7 +2,7 @@
 store. Imports `boosts`, `facet_counts`, `values` and `stores`."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from itertools import chain
 from typing import Any
@@ -122,9 +122,9 @@ class StoredFields:
 
 def fields_of(query: Query, records: Records, entities: Mapping[str, Entity]) -> Fields:
     """The fields of what is searched; `records` is the record store's, `entities` are its."""
-    if query.columns is not None and not query.has_stored:
+    if query.columns is not None and not (query.has_stored and entities):
         return query.columns
-    stored = StoredFields(records, names_of(searched(query, entities)))
+    stored = StoredFields(records, names_of(query, entities))
     return stored if query.columns is None else Sources([query.columns, stored])
 
 
@@ -135,6 +135,6 @@ def searched(query: Query, entities: Mapping[str, Entity]) -> list[Entity]:
     return [entities[name] for name in query.entities if name in entities and name not in query.of_classes]
 
 
-def names_of(entities: Iterable[Entity]) -> set[str]:
-    """The names of all their fields."""
-    return {name for entity in entities for name in entity.field_names}
+def names_of(query: Query, entities: Mapping[str, Entity]) -> set[str]:
+    """The fields that stored records of what is searched may have, and those that are searched with them."""
+    return {name for entity in searched(query, entities) for name in entity.field_names} | query.shared

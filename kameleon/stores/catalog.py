@@ -22,7 +22,7 @@ from .tables import indexed_fields, read_document
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
 
-FLAGS = {"model": "--model", "dimensions": "--dimensions", "base_url": "--base-url"}
+FLAGS = {"model": "--model", "model_name": "--model", "dimensions": "--dimensions", "base_url": "--base-url"}
 ACTIVE, RETIRED, DROPPED = "active", "retired", "dropped"
 DESCRIBED = tuple(field.name for field in fields(Generation))
 

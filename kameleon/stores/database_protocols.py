@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, FromClause
@@ -133,8 +134,9 @@ class Schema(Protocol):
     def drop_entity(self, connection: Connection, entity: str, generations: Sequence[Generation]) -> None:
         """Deletes the contents and embeddings of an entity."""
 
-    def tenanted(self, connection: Connection) -> set[str]:
-        """Returns the entities of which records with a tenant were ever written."""
+    def known_entities(self, connection: Connection) -> tuple[set[str], dict[str, datetime]]:
+        """Returns the entities of which records with a tenant were ever written, and the table entities with the times
+        of their definitions, with one statement."""
 
     def add_tenanted(self, connection: Connection, entities: Sequence[str]) -> None:
         """Notes that these entities have tenants, where it is not noted."""

@@ -205,6 +205,9 @@ class Exports(Protocol):
     def embeddings(self, connection: Connection, generation: Generation, docs: Mapping[int, Ref]) -> list[Embedding]:
         """Returns all passages and tombstones of these contents."""
 
+    def embeddings_of(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Embedding]:
+        """Returns all passages and tombstones of these records' contents."""
+
 
 class Fields(Protocol):
     """The values of records' fields."""

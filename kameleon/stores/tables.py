@@ -27,6 +27,8 @@ from sqlalchemy import (
     TypeDecorator,
     func,
     literal,
+    null,
+    select,
     type_coerce,
 )
 from sqlalchemy import cast as cast_to
@@ -216,6 +218,14 @@ class Tables:
 def tables_in(schema: str | None = None) -> Tables:
     """Returns the tables in one schema, which the engines of a process share."""
     return Tables(schema)
+
+
+def known_entities(tables: Tables, connection: Connection) -> tuple[set[str], dict[str, datetime]]:
+    """Returns the entities of which records with a tenant were ever written, and the table entities with the times of
+    their definitions, with one statement."""
+    defined = select(tables.existing_tables.c.entity_name, tables.existing_tables.c.updated_at)
+    rows = connection.execute(defined.union_all(select(tables.tenanted.c.entity_name, null()))).all()
+    return {name for name, at in rows if at is None}, {name: at for name, at in rows if at is not None}
 
 
 def classes_of(metadata: MetaData) -> Table:

@@ -1,7 +1,7 @@
 """The classes that were made of tables, of one index: read from `kdb_table`, made where they are new or changed.
 Imports `errors`, `forking` and `indexing`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from threading import RLock
 
@@ -23,6 +23,8 @@ class TableEntities:
         self._table = index.tables.existing_tables
         self._known: dict[str, tuple[TableDefinition, type]] = {}
         self.problems: dict[str, str] = {}
+        self._names: Collection[str] = ()
+        self._times: Mapping[str, datetime] = {}
 
     @per_process
     def _lock(self) -> RLock:
@@ -42,11 +44,23 @@ class TableEntities:
     def delete(self, connection: Connection, entity: str) -> None:
         connection.execute(self._table.delete().where(self._table.c.entity_name == entity))
 
+    def current(self, times: Mapping[str, datetime], connection: Connection | None) -> Mapping[str, type]:
+        """The classes by entity, read again where the definitions are of other times than before; a declared class in
+        place of one that was made."""
+        if times != self._times or times.keys() != set(self._names):
+            with self._index.preserving(connection) as conn:
+                self.declare(conn)
+            self._times = times
+        mappings = sessions_of(self._index).mappings
+        found = {entity: mappings.named(entity) for entity in self._known}
+        return {entity: mapped.owner.class_ for entity, mapped in found.items() if mapped is not None}
+
     def declare(self, connection: Connection, *, again: bool = False) -> Mapping[str, type]:
         """The classes by entity, made of the definitions that the transaction has; those whose tables were changed are
         among `problems`. `again` finds these among the classes that are made already."""
         with self._lock:
             definitions = self.read(connection)
+            self._names = tuple(definitions)
             for entity in (self._known.keys() | self.problems.keys()) - definitions.keys():
                 self._forget(entity, "")
             for entity, definition in definitions.items():

@@ -1,13 +1,15 @@
 """Reads whole records of a tenant, with their embeddings, from PostgreSQL. Imports `values`."""
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from ...values import Generation, Ref
 from ..values import TRIED, Embedding, Stored, stored_entry
+from . import statements as sql
+from .rows import by_key
 from .templates import Templates
 
 RECORDS = """
@@ -40,3 +42,7 @@ class PostgreSQLExports:
             Embedding(docs[doc], hash_.lstrip(TRIED), numbers and array("f", numbers).tobytes(), *rest)
             for doc, hash_, numbers, *rest in rows
         ]
+
+    def embeddings_of(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Embedding]:
+        rows = by_key(connection, self._templates.format(sql.HASHES, generation, lock=""), refs)
+        return self.embeddings(connection, generation, {row.doc: Ref(*row[:3]) for row in rows})

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, TextClause, select, text
@@ -14,7 +15,7 @@ from ...errors import StorageError, VectorsUnavailable
 from ...values import Generation
 from ..old_tables import OldTables
 from ..settings import Settings
-from ..tables import Tables, check_version
+from ..tables import Tables, check_version, known_entities
 from . import citus, dropping, terms
 from . import statements as sql
 from .connections import PostgreSQLConnections
@@ -216,8 +217,8 @@ class PostgreSQLSchema:
         """The tables that have a row for each record, or several."""
         return [self._templates.names["search"], *self._terms, *map(self._templates.embedding, generations)]
 
-    def tenanted(self, connection: Connection) -> set[str]:
-        return set(connection.scalars(select(self._tables.tenanted.c.entity_name)))
+    def known_entities(self, connection: Connection) -> tuple[set[str], dict[str, datetime]]:
+        return known_entities(self._tables, connection)
 
     def add_tenanted(self, connection: Connection, entities: Sequence[str]) -> None:
         added = insert(self._tables.tenanted).on_conflict_do_nothing()

@@ -1,13 +1,14 @@
 """Reads whole records of a tenant, with their embeddings, from SQLite. Imports `values`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection
 
 from ...values import Generation, Ref
+from ..tables import parts
 from ..values import TRIED, Embedding, Stored, stored_entry
-from .rows import as_json, readable
+from .rows import ROWS_A_STATEMENT, as_json, present, readable
 
 RECORDS = """
     SELECT s.id, s.entity_name, s.record_id, CAST(s.content AS BLOB), s.content_hash, s.gaps, r.data
@@ -37,3 +38,10 @@ class SQLiteExports:
         statement = EMBEDDINGS.format(number=generation.number)
         rows = connection.exec_driver_sql(statement, {"docs": as_json(docs)})
         return [Embedding(docs[doc], hash_.lstrip(TRIED), *rest) for doc, hash_, *rest in rows]
+
+    def embeddings_of(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Embedding]:
+        found: list[Embedding] = []
+        for part in parts(refs, ROWS_A_STATEMENT):
+            docs = {row.doc: ref for ref, row in present(connection, part).items()}
+            found += self.embeddings(connection, generation, docs)
+        return found

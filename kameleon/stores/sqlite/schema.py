@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select, text
@@ -11,7 +12,7 @@ from ...errors import StorageError
 from ...values import Generation
 from ..old_tables import OldTables
 from ..settings import Settings
-from ..tables import Tables, check_version, indexed_fields
+from ..tables import Tables, check_version, indexed_fields, known_entities
 from . import statements as sql
 from .connections import SQLiteConnections
 from .embedding_log import log_change
@@ -117,8 +118,8 @@ class SQLiteSchema:
         connection.execute(sql.DELETE_ENTITY, binds)
         log_change(connection, docs)
 
-    def tenanted(self, connection: Connection) -> set[str]:
-        return set(connection.scalars(select(self._tables.tenanted.c.entity_name)))
+    def known_entities(self, connection: Connection) -> tuple[set[str], dict[str, datetime]]:
+        return known_entities(self._tables, connection)
 
     def add_tenanted(self, connection: Connection, entities: Sequence[str]) -> None:
         added = insert(self._tables.tenanted).on_conflict_do_nothing()
