@@ -34,11 +34,13 @@ class Marking:
 
 
 class Trigger(NamedTuple):
-    """One to make: its name, as SQL has it, the name of its table to show, and the statements that make it."""
+    """One to make: its name, as SQL has it, the name of its table to show, the statements that make it, and the rights
+    that it needs, with the tables that they are on."""
 
     name: str
     table: str
     statements: tuple[str, ...]
+    rights: tuple[tuple[str, str], ...] = ()
 
 
 class RowValue(ColumnElement[Any]):
