@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import Engine, event, text
 from starlette.testclient import TestClient
 
-from kameleon import RecordStore, SearchEngine
+from kameleon import ALL_TENANTS, RecordStore, SearchEngine
 from kameleon.boosts import number, when
 from kameleon.documents import results_document
 from kameleon.entities import count_values, describe, kind_of, named
-from kameleon.errors import InvalidFilter, UnknownEntity
+from kameleon.errors import EntityExists, InvalidFilter, InvalidInput, TenantRequired, UnknownEntity
 from kameleon.evaluation import compare, evaluate
 from kameleon.server import app
 from kameleon.server.mcp.models import FetchArguments, ListEntitiesArguments, SearchArguments
@@ -224,3 +224,58 @@ def test_rules_pins_and_judgements_name_rows(filled: SearchEngine) -> None:
     assert (measured.queries, measured.unknown) == (1, 0)
     compared = compare(filled, before={"where": {"year": 2001}}, entities=["books"])
     assert (compared.wins, compared.queries[0].ndcg_before) == (1, 0.0)
+
+
+def test_the_record_store_has_no_rows_of_tables(filled: SearchEngine, engine: Engine) -> None:
+    store = RecordStore(filled)
+    for call in (
+        lambda: store.get("books", "1"),
+        lambda: store.list("books"),
+        lambda: store.insert("books", [{"id": "4", "title": "x"}]),
+        lambda: store.update("books", "1", {"title": "x"}),
+        lambda: store.delete("books", ["1"]),
+        lambda: store.create_entity("books", search=["title"]),
+        lambda: store.rename_entity("Note", "books"),
+    ):
+        with pytest.raises(InvalidInput, match=r"books. is the table books, whose rows .* SELECT \* FROM books"):
+            call()
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE note (id integer PRIMARY KEY, title text)"))
+    with pytest.raises(EntityExists, match=r"Note. has stored records: give the table another name with --name"):
+        filled.tables.define("note", ["title"], name="Note")
+    assert [entity.name for entity in store.entities()] == ["Note"]
+
+
+def test_queries_of_stored_entities_take_no_statement_more(
+    filled: SearchEngine, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kameleon.indexing.tenanted.READ_EVERY_S", 3600)
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+
+    for options in ({"entity": "Note"}, {"entity": "Note", "where": {"year": 1990}, "facets": ["year"]}, {}):
+        filled.search("garden", **options)
+        statements.clear()
+        filled.search("garden", **options)
+        assert statements
+        assert not [one for one in statements if "kdb_table" in one or "books" in one]
+
+
+def test_the_tenants_of_a_table_are_its_rows_own(search: SearchEngine, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE deal (id integer PRIMARY KEY, title text, org text, stage text)"))
+        rows = "(1, 'A merger', 'acme', 'won'), (2, 'A merger', 'globex', 'lost'), (3, 'A merger', 'acme', 'lost')"
+        connection.execute(text(f"INSERT INTO deal VALUES {rows}"))
+    search.tables.define("deal", ["title"], tenant="org")
+    search.tables.refresh("deal")
+    acme = search.for_tenant("acme")
+    found = acme.search("merger", entity="deal", where={"stage": "lost"}, facets=["stage"], data=True)
+    assert refs(found) == ["deal/3"]
+    assert found[0].data == {"title": "A merger", "org": "acme", "stage": "lost"}
+    assert acme.search("merger", facets=["stage"]).facets["stage"] == {"won": 1, "lost": 1}
+    assert refs(search.search("merger", entity="deal", tenant=ALL_TENANTS, sort="-stage", limit=1)) == ["deal/1"]
+    with pytest.raises(TenantRequired, match="deal"):
+        search.search("merger", entity="deal")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE deal SET org = 'globex' WHERE id = 3"))
+    assert [hit.data for hit in acme.search("merger", entity="deal", ids=["3"], data=True)] == [None]
