@@ -58,7 +58,7 @@ class Chosen:
             raise click.UsageError(f"provider {name} has no server: leave --base-url out, or name --provider openai")
         options |= {key: typed(name, key, value, parameters) for key, value in self.given}
         made = get_provider(name, **options)
-        if self.dimensions not in (None, made.dimensions):
+        if self.dimensions is not None and self.dimensions != made.dimensions:
             raise click.UsageError(f"{made.model_name} makes {made.dimensions} dimensions, not {self.dimensions}")
         return made
 

@@ -1,6 +1,7 @@
 """Runs `data insert`: items in, batches out, each one transaction; bad records are reported by line. Imports the record
 store and `files`, and of this package what it reads and the pipeline."""
 
+import json
 import shlex
 import shutil
 import signal
@@ -12,9 +13,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
+import click
+
 import kameleon
 from kameleon.errors import InvalidRecord, KameleonError, RecordExists, StorageError, UnknownEntity
-from kameleon.files import Item
+from kameleon.files import Item, LoadedFiles, ReadOptions
 from kameleon.files.sources import Source
 
 from .app import App, Interrupted, echo
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from kameleon.stores.catalog import Entity
 
 T = TypeVar("T")
+
+SHOWN = 5
+"""Bounds the records that a question names. Chosen, not measured."""
 
 
 class InputStopped(KameleonError):
@@ -48,6 +54,7 @@ class Insertion:
     id_field: str = "id"
     tenant: str | None = None
     tenant_field: str | None = None
+    embeddings: str | None = None
     is_atomic: bool = False
     skip_invalid: bool = False
     rejects: BinaryIO | None = None
@@ -55,6 +62,8 @@ class Insertion:
     report: Any = None
     rejected: int = 0
     ids_made: int = 0
+    removed: int = 0
+    loaded: LoadedFiles | None = None
     started: float = field(default_factory=time.perf_counter)
     _is_interrupted: bool = False
     _is_waiting: bool = False
@@ -79,6 +88,25 @@ class Insertion:
                 raise Interrupted(self._so_far("interrupted")) from None
             except StorageError as error:
                 raise InputStopped(self._so_far(str(error))) from error
+
+    def passing_over(self, options: ReadOptions) -> ReadOptions:
+        """These options for documents: those that are stored as they are give no records, others replace theirs."""
+        self.loaded = self.records.loading.known(self.entity, self.tenant, self.tenant_field)
+        self.on_conflict = "replace" if self.on_conflict == "error" else self.on_conflict
+        return replace(options, loaded=self.loaded)
+
+    def remove_gone(self, *, is_wanted: bool, no_confirm: bool) -> None:
+        """Delete the records of the folders whose file, or section of it, is gone, or note that they are there."""
+        folders = {source.folder for source in self.sources if source.root is not None}
+        gone = list(self.loaded.gone(folders)) if self.loaded is not None else []
+        if not gone:
+            return
+        names = ", ".join(one.id for one in gone[:SHOWN]) + (", …" if len(gone) > SHOWN else "")
+        what = f"{len(gone):,} of {self.entity} whose files or sections are gone ({names})"
+        if not is_wanted or not (no_confirm or click.confirm(f"Delete {what}?", err=True)):
+            echo(f"kept {what}{'' if is_wanted else ': --sync deletes them'}", err=True)
+            return
+        self.removed = self.records.loading.remove(self.entity, gone)
 
     @property
     def stored(self) -> int:
@@ -112,6 +140,8 @@ class Insertion:
             **{name: list(getattr(self.report, name)) for name in ("unsearched", "keyword_only")},
             "rejected": self.rejected,
             "ids_made": self.ids_made,
+            "unchanged_files": self.loaded.unchanged if self.loaded is not None else 0,
+            "removed": self.removed,
             **{name: getattr(index, name) for name in ("embedded", "reused", "unchanged", "failed", "pending")},
             "seconds": round(seconds, 2),
             "records_per_second": round(self.stored / seconds, 1) if seconds else 0.0,
@@ -124,7 +154,7 @@ class Insertion:
         first = next(batches, None)
         if first is None:
             return
-        count = 0 if self.is_atomic else self.records.batches_ahead(self.batch_size)
+        count = 0 if self.is_atomic or self.embeddings else self.records.batches_ahead(self.batch_size)
         definition = self._definition(first) if count else None
         if definition is None:
             yield from ((batch, None) for batch in chain([first], batches))
@@ -191,9 +221,11 @@ class Insertion:
 
     def _insert(self, items: list[Item], connection: "Connection | None", ahead: "Ahead | None") -> None:
         if items:
+            records, given = self._split([item.data for item in items])
             self.report += self.records.insert(
                 self.entity,
-                [item.data for item in items],
+                records,
+                embeddings=given,
                 on_conflict=self.on_conflict,
                 create=self.create,
                 tenant=self.tenant,
@@ -202,6 +234,18 @@ class Insertion:
                 ahead=ahead,
             )
             self.ids_made += sum("id" not in item.data for item in items)
+
+    def _split(self, records: list[Any]) -> tuple[list[Any], list[Any] | None]:
+        """The records and their embeddings, None without --embeddings. Raises InvalidRecord and ModelMismatch."""
+        if self.embeddings is None:
+            return records, None
+        from kameleon.files.vectors import split_embeddings
+        from kameleon.indexing.given import check_models
+
+        made = split_embeddings(records, self.embeddings)
+        is_named = self.app.chosen is not None
+        check_models(self.records.search.index, made.models, made.dimensions, is_named=is_named)
+        return made.records, made.embeddings
 
     def _report_bad(self, item: Item) -> None:
         self._next = (item.file, item.place)
@@ -218,7 +262,8 @@ class Insertion:
 
     def _reject(self, item: Item, file: BinaryIO) -> None:
         if item.rest is None:
-            file.write(item.raw.rstrip(b"\n") + b"\n")
+            raw = item.raw or json.dumps(item.data, ensure_ascii=False, default=str).encode("utf-8", "replace")
+            file.write(raw.rstrip(b"\n") + b"\n")
             return
         file.write(item.raw)
         with item.rest as rest:
@@ -233,6 +278,7 @@ class Insertion:
             return stored
         hint = " Set KAMELEON_URL to this database's URL." if self.app.is_hidden else ""
         start = f"{file}:{place}" if len(self.sources) > 1 else str(place)
+        start = "" if self.loaded is not None else start  # what is stored is passed over
         command = continue_command(self.app.arguments, start, self._more, is_piped=file == STDIN)
         return f"{stored}.{hint} Continue with: {command}"
 
@@ -298,5 +344,5 @@ def continue_command(arguments: Sequence[str], start: str, more: Sequence[str] =
             next(rest, None)
         elif not argument.startswith("--from-line="):
             kept.append(argument)
-    command = shlex.join(["kameleon", *arguments, *kept, *more, "--from-line", start])
+    command = shlex.join(["kameleon", *arguments, *kept, *more, *(["--from-line", start] if start else [])])
     return f"{command} < INPUT" if is_piped else command

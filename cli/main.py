@@ -17,6 +17,7 @@ from .entity import entity
 from .evaluating import evaluation
 from .judgements import judgements
 from .mcp import mcp
+from .moving import export, import_
 from .purging import purge
 from .rebuilding import rebuild
 from .rules import rules
@@ -46,7 +47,7 @@ def kameleon() -> None:
 
 for command in (
     *(data, distribute, doctor, embeddings, entity, evaluation, judgements),
-    *(mcp, purge, rebuild, rules, search, serve, similar, suggest, synonyms, table, tenants),
+    *(export, import_, mcp, purge, rebuild, rules, search, serve, similar, suggest, synonyms, table, tenants),
 ):
     kameleon.add_command(command)
 

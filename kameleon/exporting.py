@@ -1,1 +1,184 @@
-"""Writes the records of an entity, with their embeddings, to a file. Imports nothing of kameleon's yet."""
+"""Gives the records of an entity, with their embeddings, for a file or another place. Imports `values`, `errors`,
+`content`, `files`, `stores`, `indexing`, `orm`, `records` and `entities`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from sqlalchemy import Column as TableColumn
+from sqlalchemy import Connection
+
+from .content import bound_tenant, check_tenants
+from .entities import named
+from .errors import TenantRequired, is_secret_name
+from .files.vectors import EMBEDDING, MODEL, PASSAGES
+from .files.writing import Column, Row, write
+from .indexing.index import HasIndex, Index
+from .orm.callers import sessions_of
+from .records import RecordStore
+from .stores.catalog import current
+from .stores.values import Embedding, Stored
+from .values import Generation, Ref
+
+if TYPE_CHECKING:
+    from .orm.mapping import Mapped
+    from .stores.catalog import Entity
+
+RECORDS_A_PAGE = 1_000
+"""Bounds the records that are read at a time. Chosen, not measured."""
+TENANTS = 2**31 - 1
+"""Bounds the tenants whose records are exported to all."""
+WRITTEN = ("text", "integer", "number", "boolean")
+"""The types of columns that Parquet has, too; others are found in the values."""
+DIGITS = "%.9g"
+"""Enough of them to read the same float32 again."""
+
+
+class Export:
+    """The records of an entity that are in the index: of the record store, of a mapped class or an existing table, or
+    texts of `index_records_batch`. Each iteration reads them, page by page, each in a transaction of its own.
+
+    A row is a mapping that JSON can hold: `id`, the fields, `tenant` where no field has it, and `with_embeddings`
+    `embedding` and `embedding_model`; `embedding_passages` are the embeddings of a text of several passages. An
+    embedding is null where it is pending or was refused. `tenant` is one, several or all. Raises UnknownEntity and
+    TenantRequired.
+    """
+
+    def __init__(self, search: HasIndex, entity: str, *, with_embeddings: bool = False, tenant: object = None) -> None:
+        (found,) = named(search, [entity])
+        tenant = bound_tenant(getattr(search, "tenant", None), tenant)
+        self.entity = entity
+        self._index: Index = search.index
+        self._mapped = sessions_of(self._index).mappings.searchable(found) if isinstance(found, type) else None
+        stored = {one.name: one for one in RecordStore(search).entities()}
+        self._stored: Entity | None = stored.get(entity) if self._mapped is None else None
+        is_tenanted = entity in self._index.tenanted() or (self._mapped is not None and self._mapped.has_tenants)
+        if is_tenanted and tenant is None:
+            raise TenantRequired(entity)
+        self._tenants = ("",) if tenant is None else check_tenants(tenant)
+        self._with_embeddings = with_embeddings
+        has_field = self._mapped is not None or (self._stored is not None and bool(self._stored.tenant_field))
+        self._has_tenant = is_tenanted and not has_field
+
+    @property
+    def columns(self) -> list[Column]:
+        """What rows may have, in order."""
+        names = [Column("id", "text"), *([Column("tenant", "text")] if self._has_tenant else []), *self._fields()]
+        if self._with_embeddings:
+            names += [Column(EMBEDDING, "vector"), Column(EMBEDDING + PASSAGES, "passages")]
+            names += [Column(EMBEDDING + MODEL, "text")]
+        return names
+
+    def _fields(self) -> list[Column]:
+        if self._mapped is not None:
+            return [Column(name) for name in attributes(self._mapped)]
+        if self._stored is not None:
+            return [Column(f.name, f.type if f.type in WRITTEN else "any") for f in self._stored.fields]
+        return [Column("text", "text")]
+
+    def write(self, stream: BinaryIO, format: str = "jsonl") -> int:
+        """Write the rows to a binary stream, as jsonl, csv or parquet; returns how many."""
+        return write(stream, format, self.columns, lambda: self)
+
+    def __iter__(self) -> Iterator[Row]:
+        for tenant in self._owners():
+            after = Ref(self.entity, "", tenant)
+            while page := self._page(after):
+                yield from page.values()
+                after = list(page)[-1]
+
+    def _owners(self) -> Sequence[str]:
+        if self._tenants is not None:
+            return self._tenants
+        with self._index.reading(tenants=()) as connection:
+            found = self._index.store.contents.tenants(connection, TENANTS)
+        return ["", *sorted(status.tenant for status in found)]
+
+    def _page(self, after: Ref) -> dict[Ref, Row]:
+        """The next rows by ref, in the order of their ids; of a mapped class empty for one whose row is gone."""
+        with self._index.reading(tenants=(after.tenant,)) as connection:
+            read = self._index.store.exports.records(connection, after, RECORDS_A_PAGE)
+            page = [stored for stored in read if stored.entry.ref.entity == self.entity]
+            rows = self._rows(connection, page)
+            embeddings = self._embeddings(connection, page) if self._with_embeddings else {}
+        owner = {"tenant": after.tenant} if self._has_tenant else {}
+        made: dict[Ref, Row] = {
+            ref: {"id": ref.id, **owner, **fields, **embeddings.get(ref, {})} for ref, fields in rows.items()
+        }
+        if page and not made:  # their rows are gone: what follows is still to come
+            return self._page(page[-1].entry.ref)
+        return made
+
+    def _rows(self, connection: Connection, page: Sequence[Stored]) -> dict[Ref, Mapping[str, Any]]:
+        if self._mapped is None:
+            return {
+                stored.entry.ref: {"text": stored.entry.content} if stored.data is None else stored.data
+                for stored in page
+            }
+        objects = values_of(self._mapped, connection, [stored.entry.ref.id for stored in page])
+        refs = (stored.entry.ref for stored in page)
+        return {ref: objects[ref.id] for ref in refs if ref.id in objects}
+
+    def _embeddings(self, connection: Connection, page: Sequence[Stored]) -> dict[Ref, dict[str, Any]]:
+        generation = current(self._index.catalog.generations(connection))
+        refs = {stored.doc: stored.entry.ref for stored in page}
+        hashes = {stored.entry.ref: stored.entry.content_hash for stored in page}
+        by_ref: dict[Ref, list[Embedding]] = {}
+        for each in self._index.store.exports.embeddings(connection, generation, refs) if generation else ():
+            if each.content_hash == hashes[each.ref]:
+                by_ref.setdefault(each.ref, []).append(each)
+        return {ref: as_fields(by_ref.get(ref, []), generation) for ref in refs.values()}
+
+
+def as_fields(embeddings: Sequence[Embedding], generation: Generation | None) -> dict[str, Any]:
+    """The fields of a record's embeddings: null where one of its passages has none."""
+    if generation is None or not embeddings or any(each.vector is None for each in embeddings):
+        return {EMBEDDING: None}
+    made = {EMBEDDING: numbers(embeddings[0].vector), EMBEDDING + MODEL: model_text(generation)}
+    if len(embeddings) > 1:
+        made[EMBEDDING + PASSAGES] = [
+            {"start": each.start_at, "end": each.end_at, "embedding": numbers(each.vector)} for each in embeddings
+        ]
+    return made
+
+
+def numbers(vector: bytes | None) -> list[float]:
+    """The numbers of float32 bytes, each with as many digits as it has."""
+    from numpy import frombuffer  # slow to load
+
+    return [float(DIGITS % number) for number in frombuffer(vector or b"", "<f4").tolist()]
+
+
+def model_text(generation: Generation) -> str:
+    """What names the model of an embedding beside it: its name, and the fingerprint that is compared."""
+    return f"{generation.model_name} {generation.fingerprint}"
+
+
+def attributes(mapped: "Mapped") -> list[str]:
+    """The columns of a mapped class, and its searched fields, but those whose names are a secret's, and `id`, which is
+    the record's own."""
+    columns = [each.key for each in mapped.mapper.column_attrs if isinstance(each.columns[0], TableColumn)]
+    names = dict.fromkeys([*columns, *mapped.declaration.fields])
+    return [name for name in names if name != "id" and not is_secret_name(name)]
+
+
+def values_of(mapped: "Mapped", connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The attributes of the objects of these ids, as JSON can hold them."""
+    from .orm.mapping import objects
+
+    names = attributes(mapped)
+    return {
+        mapped.ref_of(obj).id: {name: json_value(getattr(obj, name, None)) for name in names}
+        for obj in objects(connection, mapped.of_ids(mapped.rows(), ids))
+    }
+
+
+def json_value(value: Any) -> Any:
+    from .orm.mapping import plain
+
+    made = plain(value)
+    if isinstance(made, Decimal):
+        return int(made) if made == made.to_integral_value() else float(made)
+    if made is None or isinstance(made, str | int | float | list | Mapping):
+        return made
+    return made.isoformat() if hasattr(made, "isoformat") else str(made)

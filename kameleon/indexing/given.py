@@ -1,7 +1,8 @@
 """The caller's own embeddings of records: checks them, and compares them with what is stored. Imports `values`,
 `errors`, `embeddings` and `stores`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ..values import Generation, Ref
 
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
+    from .index import Index
 
 MAX_FLOAT32 = 2_000
 """Dimensions above which PostgreSQL stores float16: what is read there is not what was written to the last digit."""
@@ -124,3 +126,31 @@ def _are_close(one: bytes | None, other: bytes | None) -> bool:
     first, second = np.frombuffer(one, "<f4"), np.frombuffer(other, "<f4")
     rtol = FLOAT16 if len(first) > MAX_FLOAT32 else 0.0
     return bool(np.allclose(first, second, rtol=rtol, atol=FLOAT32))
+
+
+def check_models(index: "Index", models: Collection[str], dimensions: int | None, *, is_named: bool) -> None:
+    """Raises ModelMismatch where vectors are not of the model that this engine writes for: one that is named beside
+    them, as `NAME FINGERPRINT`, or of another length. Raises InvalidInput where nothing names their model."""
+    with index.reading() as connection:
+        generations = index.catalog.generations(connection)
+        service = index.services.of(generations, dimensions)
+    provider = check_service(service, generations, "")
+    if not models and not generations and not is_named:
+        raise InvalidInput(
+            "name the model of these embeddings: --model NAME where kameleon can run it, which then embeds queries, "
+            "too, else --provider given --model NAME"
+        )
+    named = f"{provider.model_name} ({provider.dimensions} dimensions)"
+    for text in sorted(models):
+        name, _, fingerprint = text.rpartition(" ")
+        is_same_name = name == provider.model_name and bool(getattr(provider, "is_given", False))
+        if fingerprint != provider.fingerprint and not is_same_name:
+            raise ModelMismatch(
+                f"the embeddings are of {name or text}, this engine's model is {named}: name theirs, --model NAME, or "
+                f"--provider given --model {shlex.quote(name or 'NAME')}; or leave --embeddings out"
+            )
+    if dimensions is not None and dimensions != provider.dimensions:
+        raise ModelMismatch(
+            f"the embeddings have {dimensions} numbers, this engine's model is {named}: name theirs, --model NAME, or "
+            "--provider given --model NAME"
+        )

@@ -229,8 +229,7 @@ class Index(Transactions):
         transaction that reads and then writes is refused when another wrote in between. `ahead` is what was embedded
         before; what is missing there is left to a worker if it takes longer than `budget_s`. `unique` as in
         `write_changes`; `former` are the refs under which the index has entries that get another tenant. `is_altered`
-        where a content may have changed without its text that is embedded. Of records whose embeddings are `given`, and
-        those written with them, none is made."""
+        where a content may have changed without its text that is embedded. With `given` embeddings none is made."""
         with self.reading(connection, tenants_of(entry.ref for entry in wanted)) as conn:
             if connection is not None:
                 self.begin_writing(conn)

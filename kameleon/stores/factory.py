@@ -58,3 +58,11 @@ def make_store(engine: Engine, options: Mapping[str, Any]) -> Store:
         raise InvalidInput(f"{unknown[0]!r} is no option of {name}. Known: {', '.join(OPTIONS[name])}")
     made: Store = import_module(MODULES[name], __package__).make_store(engine, **given)
     return made
+
+
+def vector_tables(engine: Engine) -> Any:
+    """Returns the functions that read an application's tables of pgvector's columns. Raises InvalidInput for another
+    database."""
+    if engine.dialect.name != "postgresql":
+        raise InvalidInput("a pgvector table is in PostgreSQL: name its database, --from postgresql+psycopg://…")
+    return import_module(".postgresql.vector_tables", __package__)

@@ -1,0 +1,147 @@
+"""Writes records to JSON lines, CSV and Parquet, one after the other. Memory is that of a few thousand. Imports
+`errors`."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, BinaryIO, NamedTuple
+
+from ..errors import InvalidInput, MissingExtra, seen
+
+ROWS_A_GROUP = 5_000
+"""Bounds the records that are held for a row group of Parquet. Chosen, not measured."""
+
+
+class Column(NamedTuple):
+    """`type` is text, integer, number, boolean, vector, passages, or any, for values of several types."""
+
+    name: str
+    type: str = "any"
+
+
+Row = Mapping[str, Any]
+Rows = Callable[[], Iterable[Row]]
+
+
+def write(stream: BinaryIO, format: str, columns: Sequence[Column], rows: Rows) -> int:
+    """Writes the records that `rows()` gives to a stream in one of FORMATS, and returns how many. Parquet reads them
+    twice where a column's type is any. Raises InvalidInput and MissingExtra."""
+    if format not in FORMATS:
+        raise InvalidInput(f"unknown format {seen(format)}. Known: {', '.join(FORMATS)}")
+    return FORMATS[format](stream, columns, rows)
+
+
+def _jsonl(stream: BinaryIO, _columns: Sequence[Column], rows: Rows) -> int:
+    count = 0
+    for row in rows():
+        stream.write(f"{json.dumps(row, ensure_ascii=False, default=str)}\n".encode("utf-8", "surrogatepass"))
+        count += 1
+    return count
+
+
+def _csv(stream: BinaryIO, columns: Sequence[Column], rows: Rows) -> int:
+    text = io.TextIOWrapper(stream, "utf-8", newline="", write_through=True)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column.name for column in columns])
+    count = 0
+    for row in rows():
+        writer.writerow([cell(row.get(column.name)) for column in columns])
+        count += 1
+    text.detach()
+    return count
+
+
+def cell(value: Any) -> Any:
+    """A value as a CSV file has it: nothing for null, JSON for lists, objects and truth values."""
+    if value is None:
+        return ""
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value
+
+
+def _parquet(stream: BinaryIO, columns: Sequence[Column], rows: Rows) -> int:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingExtra("pyarrow", "files") from error
+    schema = pa.schema([pa.field(name, arrow_type(pa, type_)) for name, type_ in known_types(columns, rows)])
+    count = 0
+    with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
+        given = iter(rows())
+        while batch := list(islice(given, ROWS_A_GROUP)):
+            writer.write_table(table(pa, schema, batch))
+            count += len(batch)
+    return count
+
+
+def table(pa: Any, schema: Any, rows: Sequence[Row]) -> Any:
+    made = []
+    for field in schema:
+        values = [row.get(field.name) for row in rows]
+        if pa.types.is_string(field.type):
+            values = [
+                None if value is None else value if isinstance(value, str) else as_json(value) for value in values
+            ]
+        try:
+            made.append(pa.array(values, field.type))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise InvalidInput(
+                f"{field.name} has values that are no {field.type}: {error}. Records may have changed meanwhile: try "
+                "again, or write JSON lines"
+            ) from error
+    return pa.Table.from_arrays(made, schema=schema)
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def known_types(columns: Sequence[Column], rows: Rows) -> Iterator[Column]:
+    """The columns with the types that Parquet gives them, those of any type after a look at all values."""
+    open_ = {column.name: set[str]() for column in columns if column.type == "any"}
+    for row in rows() if open_ else ():
+        for name, kinds in open_.items():
+            if (value := row.get(name)) is not None:
+                kinds.add(kind_of(value))
+    for name, type_ in columns:
+        yield Column(name, KINDS.get(frozenset(open_[name]), "text") if name in open_ else type_)
+
+
+KINDS: Mapping[frozenset[str], str] = {
+    frozenset({"integer"}): "integer",
+    frozenset({"number"}): "number",
+    frozenset({"integer", "number"}): "number",
+    frozenset({"boolean"}): "boolean",
+    frozenset({"texts"}): "texts",
+}
+"""The types of columns by the kinds of their values; others are text, JSON where they are none."""
+
+
+def kind_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer" if -(2**63) <= value < 2**63 else "text"
+    if isinstance(value, float):
+        return "number"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return "texts"
+    return "text"
+
+
+def arrow_type(pa: Any, type_: str) -> Any:
+    vector = pa.list_(pa.float32())
+    passage = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("embedding", vector)])
+    types = {"integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_(), "texts": pa.list_(pa.string())}
+    return {**types, "vector": vector, "passages": pa.list_(passage)}.get(type_, pa.string())
+
+
+FORMATS: Mapping[str, Callable[[BinaryIO, Sequence[Column], Rows], int]] = {
+    "jsonl": _jsonl,
+    "csv": _csv,
+    "parquet": _parquet,
+}
