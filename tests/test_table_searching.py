@@ -279,3 +279,17 @@ def test_the_tenants_of_a_table_are_its_rows_own(search: SearchEngine, engine: E
     with engine.begin() as connection:
         connection.execute(text("UPDATE deal SET org = 'globex' WHERE id = 3"))
     assert [hit.data for hit in acme.search("merger", entity="deal", ids=["3"], data=True)] == [None]
+
+
+def test_a_changed_table_is_found_by_its_texts_alone(filled: SearchEngine, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE books RENAME COLUMN blurb TO summary"))
+    found = filled.search("fox", mode="keyword", data=True)
+    assert set(refs(found)) == {"books/1", "books/2", "Note/n1"}
+    assert [hit.data is None for hit in found] == [hit.entity == "books" for hit in found]
+    assert "the rows of books are not shown" in found.plan.note
+    other = SearchEngine(engine, "static")
+    assert refs(other.search("fox", entity="books", mode="keyword", data=True)) == ["books/1", "books/2"]
+    with pytest.raises(InvalidInput, match=r"books has no column 'blurb'.*kameleon table add"):
+        other.search("fox", entity="books", where={"year": 1990})
+    assert refs(other.search("fox", where={"year": 1990}, mode="keyword")) == ["Note/n1"]
