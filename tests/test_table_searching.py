@@ -1,8 +1,10 @@
 """Searches of table entities by their names: among others, with what filters, counts and orders them."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,8 @@ from kameleon.server.mcp.models import FetchArguments, ListEntitiesArguments, Se
 from kameleon.server.mcp.tools import Call, fetch, list_entities
 from kameleon.server.mcp.tools import search as tool_search
 from kameleon.server.serving import Serving
+
+from .conftest import Done
 
 BOOKS = (
     "CREATE TABLE books (isbn varchar(20) PRIMARY KEY, title text, blurb text, year integer, price numeric(6, 2), "
@@ -293,3 +297,81 @@ def test_a_changed_table_is_found_by_its_texts_alone(filled: SearchEngine, engin
     with pytest.raises(InvalidInput, match=r"books has no column 'blurb'.*kameleon table add"):
         other.search("fox", entity="books", where={"year": 1990})
     assert refs(other.search("fox", where={"year": 1990}, mode="keyword")) == ["Note/n1"]
+
+
+# by the command
+
+
+@pytest.fixture
+def run(engine: Engine, command: Callable[..., Done]) -> Callable[..., Done]:
+    url = engine.url.render_as_string(hide_password=False)
+
+    def call(*arguments: str, status: int = 0) -> Done:
+        done = command(*arguments, environment={"KAMELEON_URL": url})
+        assert done.returncode == status, done.stderr
+        return done
+
+    return call
+
+
+def test_the_command_finds_rows(filled: SearchEngine, run: Callable[..., Done]) -> None:
+    words = ("search", "fox", "--mode", "keyword")
+    shown = run(*words, "-e", "books", "--where", '{"year": 1990}', "--field", "year", "--field", "price").stdout
+    assert shown.split("\t", 1)[1] == "books\t1\t1990\t12.5\tThe red fox a quick fox\n"
+    document = json.loads(run(*words, "--facet", "year", "--sort", "-year", "--json").stdout)
+    assert (document["hits"][0]["entity"], document["hits"][0]["id"]) == ("books", "2")
+    assert document["hits"][0]["data"]["bought"] == "2021-03-04"
+    assert document["facets"]["year"] == [{"value": 1990, "count": 2}, {"value": 2001, "count": 1}]
+    assert "title\tn1" not in run("search", "title:fox", "-e", "books", "--mode", "keyword").stdout
+    assert "no hit has a field 'pages'" in run(*words, "--field", "pages").stderr
+    assert "\tThe whale\tThe whale" in run("search", "whale", "-e", "books", "--field", "title").stdout
+    assert "books\t2\t2001" in run("similar", "books", "1", "--mode", "keyword", "--field", "year").stdout
+    assert run("suggest", "qui", "-e", "books").stdout == "quick\n"
+    assert "unknown entity 'book'. Known: Note, books" in run("search", "x", "-e", "book", status=1).stderr
+    assert "whose rows are read and written with SQL" in run("data", "list", "books", status=1).stderr
+
+
+def test_the_command_compares_settings_on_rows(filled: SearchEngine, run: Callable[..., Done]) -> None:
+    filled.judgements.set("red fox", [("books", "1")])
+    setting = '{"where": {"year": 2001}, "mode": "keyword"}'
+    compared = json.loads(run("eval", "-e", "books", "--before", setting, "--json").stdout)
+    assert (compared["wins"], compared["losses"]) == (1, 0)
+
+
+MODELS = """
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from kameleon import searchable
+
+class Base(DeclarativeBase):
+    pass
+
+@searchable(fields=["title"])
+class ENTITY(Base):
+    __tablename__ = "TABLE"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    stage: Mapped[str]
+    password_hash: Mapped[str]
+"""
+
+
+def test_imported_classes_are_searched_by_their_columns(
+    engine: Engine, run: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, entity = f"imported_models_{engine.dialect.name}", f"Imported{engine.dialect.name}"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{name}.py").write_text(MODELS.replace("ENTITY", entity).replace("TABLE", entity.lower()))
+    with engine.begin() as connection:
+        columns = "id integer PRIMARY KEY, title text, stage text, password_hash text"
+        connection.execute(text(f"CREATE TABLE {entity.lower()} ({columns})"))
+        connection.execute(
+            text(f"INSERT INTO {entity.lower()} VALUES (1, 'a fox', 'new', 'x'), (2, 'a fox', 'old', 'y')")
+        )
+    SearchEngine(engine)
+    run("embeddings", "sync", "--import", name)
+    own = ("-e", entity, "--import", name, "--mode", "keyword", "--where", '{"stage": "old"}')
+    (hit,) = json.loads(run("search", "fox", *own, "--json").stdout)["hits"]
+    assert (hit["id"], hit["data"]) == ("2", {"title": "a fox", "stage": "old"})
+    near = run("similar", entity, "1", *own[2:], "--field", "stage").stdout
+    assert near.split("\t")[1:] == [entity, "2", "old", "a fox\n"]
+    assert run("suggest", "fo", "-e", entity, "--import", name).stdout == "fox\n"
