@@ -131,12 +131,7 @@ class ExistingTables:
     def get(self, name: str) -> type:
         """The entity of a table. Raises UnknownEntity."""
         with self._index.reading() as connection:
-            found = self._entities.declare(connection)
-        if problem := self._entities.problems.get(name):
-            raise InvalidInput(problem)
-        if name not in found:
-            raise UnknownEntity(f"no table was added as {seen(name)}. Added: {', '.join(found) or 'none'}")
-        return found[name]
+            return self._made(connection, name)
 
     def list(self) -> list[TableDefinition]:
         """The definitions, by name."""
@@ -173,11 +168,20 @@ class ExistingTables:
         if found != definition:
             checked(connection, definition)
             self._entities.write(connection, definition)
-        cls = self._entities.declare(connection)[definition.entity]
+        cls = self._made(connection, definition.entity)
         tracking = sessions_of(self._index).tracking
         if tracking.may_track(connection, cls):
             tracking.track(cls, connection)
         return cls
+
+    def _made(self, connection: Connection, name: str) -> type:
+        """Raises InvalidInput for a table that was changed since, UnknownEntity."""
+        found = self._entities.declare(connection)
+        if problem := self._entities.problems.get(name):
+            raise InvalidInput(problem)
+        if name not in found:
+            raise UnknownEntity(f"no table was added as {seen(name)}. Added: {', '.join(found) or 'none'}")
+        return found[name]
 
     def _check_same(
         self, connection: Connection, definition: TableDefinition, *, replace: bool
