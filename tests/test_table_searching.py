@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from starlette.testclient import TestClient
 
-from kameleon import ALL_TENANTS, RecordStore, SearchEngine
+from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.boosts import number, when
 from kameleon.documents import results_document
 from kameleon.entities import count_values, describe, kind_of, named
@@ -297,6 +298,30 @@ def test_a_changed_table_is_found_by_its_texts_alone(filled: SearchEngine, engin
     with pytest.raises(InvalidInput, match=r"books has no column 'blurb'.*kameleon table add"):
         other.search("fox", entity="books", where={"year": 1990})
     assert refs(other.search("fox", where={"year": 1990}, mode="keyword")) == ["Note/n1"]
+
+
+def test_a_name_is_that_of_a_class_that_is_declared_later(search: SearchEngine, engine: Engine) -> None:
+    name = f"shelf_{engine.dialect.name}"
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE TABLE {name} (id integer PRIMARY KEY, title text, year integer)"))
+        connection.execute(text(f"INSERT INTO {name} VALUES (1, 'A fox', 1990), (2, 'A fox', 2001)"))
+    search.tables.add(name, ["title"])
+    options: dict[str, Any] = {"entity": name, "mode": "keyword"}
+    assert refs(search.search("fox", where={"year": 1990}, **options)) == [f"{name}/1"]
+
+    class Base(DeclarativeBase):
+        pass
+
+    @searchable(fields=["title"], name=name)
+    class Shelf(Base):
+        __tablename__ = name
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+        printed: Mapped[int | None] = mapped_column("year")
+
+    assert refs(search.search("fox", where={"printed": 1990}, **options)) == [f"{name}/1"]
+    assert refs(search.search("fox", where={"printed": 1990}, mode="keyword")) == [f"{name}/1"]
+    assert named(search, [name]) == [Shelf]
 
 
 # by the command
