@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 from sqlalchemy import Connection, distinct, func, select
 
 from .content import SearchFields, check_entity, field_options
-from .errors import InvalidInput, SchemaMissing, UnknownEntity, seen
+from .errors import EntityExists, InvalidInput, SchemaMissing, UnknownEntity, seen
 from .indexing.dropping import drop_entity
 from .indexing.index import Index
 from .indexing.writer import Progress
@@ -193,6 +193,10 @@ class ExistingTables:
     ) -> TableDefinition | None:
         """The definition of that name so far. Raises InvalidInput where it is another."""
         found = self._entities.read(connection).get(definition.entity)
+        if found is None and definition.entity in self._index.catalog.entities(connection):
+            raise EntityExists(
+                f"entity {seen(definition.entity)} has stored records: give the table another name with --name (name=)"
+            )
         if found is None or found == definition or replace:
             return found
         raise InvalidInput(
