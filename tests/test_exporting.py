@@ -229,7 +229,7 @@ def test_vectors_of_another_model_are_refused_with_the_option_that_helps(run: Ru
     assert "come from outside" in run("embeddings", "reindex", "--force", "--no-confirm", status=1).stderr
 
 
-def test_a_format_that_no_name_gives_is_asked_for(run: Run) -> None:
+def test_a_file_name_without_a_format_is_refused_with_the_option(run: Run) -> None:
     run("data", "insert", "D", stdin='{"id": "1", "title": "red fox"}')
     assert "--format" in run("export", "D", "-o", "d.txt", status=2).stderr
     assert run("export", "D", "--format", "csv").stdout == "id,title\n1,red fox\n"
