@@ -10,11 +10,15 @@ import click
 from .app import App, bar, common, confirming, echo, parse_object, pass_app, quiet
 from .inserting import Insertion
 from .providing import providing
-from .reading import items, read_options, sources_of
+from .reading import check_documents, files_of, items, read_options, sources_of
 from .tenancy import chosen_tenants, of_tenant, of_tenants
 
 if TYPE_CHECKING:
     import kameleon
+
+
+READING = ("format", "exclude", "by_section", "drop")
+"""Options of `data insert` that `kameleon.files` takes."""
 
 
 @click.group()
@@ -27,6 +31,10 @@ def data() -> None:
 @click.argument("inputs", metavar="[JSON|FILE...]", nargs=-1)
 @click.option("--from-file", "files", multiple=True, metavar="FILE", help="Read this file. Repeatable.")
 @click.option("--format", metavar="NAME", help="The files' format, where their names do not give it.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Of a folder, leave out these files. Repeatable.")
+@click.option("--section", "by_section", is_flag=True, help="Make a record of each section of a document.")
+@click.option("--sync", is_flag=True, help="Delete the records of the folder whose files are gone.")
+@click.option("--drop", multiple=True, metavar="NAME", help="Leave this field or column out. Repeatable.")
 @click.option("--id-field", metavar="NAME", default="id", show_default=True, help="Which field is a record's key.")
 @click.option("--tenant", metavar="NAME", help="The tenant of all these records.")
 @click.option("--tenant-field", metavar="NAME", help="Which field is a record's tenant, of an entity that is made.")
@@ -56,7 +64,7 @@ def data() -> None:
     help="Refuse a record that is longer.",
 )
 @providing
-@quiet
+@confirming
 @common
 @pass_app
 def insert(
@@ -65,12 +73,13 @@ def insert(
     inputs: tuple[str, ...],
     files: tuple[str, ...],
     no_create: bool,
+    no_confirm: bool,
     from_line: str,
     max_record_bytes: int,
-    format: str | None,
+    sync: bool,
     **options: Any,
 ) -> None:
-    """Insert records: JSON lines, a JSON array or objects, from stdin, files or the command line.
+    """Insert records: from stdin, files, folders or the command line.
 
     Each batch is one transaction with its index rows. A record's `id` is its key, or what
     --id-field names, which is kept as `id`. A bad record ends the run, and the
@@ -79,17 +88,23 @@ def insert(
     \b
     kameleon data insert Contact contacts.jsonl
     kameleon data insert Contact '{"id": "7", "name": "Ann Lee", "about": "met in Oslo"}'
+    kameleon data insert Page docs/ --section --sync
     """
-    sources = sources_of(inputs, files)
     reading = read_options(
-        format=format, from_line=from_line, max_bytes=max_record_bytes, keep_rest=options["rejects"] is not None
+        {name: options.pop(name) for name in READING},
+        from_line=from_line,
+        max_bytes=max_record_bytes,
+        keep_rest=options["rejects"] is not None,
     )
+    sources = files_of(sources_of(inputs, files), reading)
+    is_of_documents = check_documents(sources, reading, sync=sync, id_field=options["id_field"])
     records = app.records(create=True)
     with _progress(options["entity"]) as progress:
         insertion = Insertion(
             app=app, records=records, sources=sources, create=not no_create, progress=progress, **options
         )
-        insertion.run(items(sources, reading))
+        insertion.run(items(sources, insertion.passing_over(reading) if is_of_documents else reading))
+    insertion.remove_gone(is_wanted=sync, no_confirm=no_confirm)
     _print_summary(app, insertion, is_indexed=bool(insertion.stored) and _finish(records))
 
 
@@ -124,8 +139,9 @@ def _print_summary(app: App, insertion: Insertion, *, is_indexed: bool) -> None:
         return
     for note in insertion.notes:
         echo(note, err=True)
-    shown = ("updated", "skipped", "rejected", "unchanged", "failed", "pending")
+    shown = ("updated", "skipped", "rejected", "removed", "unchanged", "failed", "pending")
     extra = "".join(f", {summary[name]} {name}" for name in shown if summary[name])
+    extra += f", {summary['unchanged_files']:,} files unchanged" if summary["unchanged_files"] else ""
     echo(
         f"{summary['entity']}: {summary['inserted']} inserted{extra}; {summary['embedded']} embedded, "
         f"{summary['reused']} reused, {summary['seconds']} s, {summary['records_per_second']:,.0f} records/s"

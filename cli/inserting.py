@@ -1,6 +1,7 @@
 """Runs `data insert`: items in, batches out, each one transaction; bad records are reported by line. Imports the record
 store and `files`, and of this package what it reads and the pipeline."""
 
+import json
 import shlex
 import shutil
 import signal
@@ -12,9 +13,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
+import click
+
 import kameleon
 from kameleon.errors import InvalidRecord, KameleonError, RecordExists, StorageError, UnknownEntity
-from kameleon.files import Item
+from kameleon.files import Item, LoadedFiles, ReadOptions
 from kameleon.files.sources import Source
 
 from .app import App, Interrupted, echo
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from kameleon.stores.catalog import Entity
 
 T = TypeVar("T")
+
+SHOWN = 5
+"""Bounds the records that a question names. Chosen, not measured."""
 
 
 class InputStopped(KameleonError):
@@ -56,6 +62,8 @@ class Insertion:
     report: Any = None
     rejected: int = 0
     ids_made: int = 0
+    removed: int = 0
+    loaded: LoadedFiles | None = None
     started: float = field(default_factory=time.perf_counter)
     _is_interrupted: bool = False
     _is_waiting: bool = False
@@ -80,6 +88,25 @@ class Insertion:
                 raise Interrupted(self._so_far("interrupted")) from None
             except StorageError as error:
                 raise InputStopped(self._so_far(str(error))) from error
+
+    def passing_over(self, options: ReadOptions) -> ReadOptions:
+        """These options for documents: those that are stored as they are give no records, others replace theirs."""
+        self.loaded = self.records.loading.known(self.entity, self.tenant, self.tenant_field)
+        self.on_conflict = "replace" if self.on_conflict == "error" else self.on_conflict
+        return replace(options, loaded=self.loaded)
+
+    def remove_gone(self, *, is_wanted: bool, no_confirm: bool) -> None:
+        """Delete the records of the folders whose file, or section of it, is gone, or note that they are there."""
+        folders = {source.folder for source in self.sources if source.root is not None}
+        gone = list(self.loaded.gone(folders)) if self.loaded is not None else []
+        if not gone:
+            return
+        names = ", ".join(one.id for one in gone[:SHOWN]) + (", …" if len(gone) > SHOWN else "")
+        what = f"{len(gone):,} of {self.entity} whose files or sections are gone ({names})"
+        if not is_wanted or not (no_confirm or click.confirm(f"Delete {what}?", err=True)):
+            echo(f"kept {what}{'' if is_wanted else ': --sync deletes them'}", err=True)
+            return
+        self.removed = self.records.loading.remove(self.entity, gone)
 
     @property
     def stored(self) -> int:
@@ -113,6 +140,8 @@ class Insertion:
             **{name: list(getattr(self.report, name)) for name in ("unsearched", "keyword_only")},
             "rejected": self.rejected,
             "ids_made": self.ids_made,
+            "unchanged_files": self.loaded.unchanged if self.loaded is not None else 0,
+            "removed": self.removed,
             **{name: getattr(index, name) for name in ("embedded", "reused", "unchanged", "failed", "pending")},
             "seconds": round(seconds, 2),
             "records_per_second": round(self.stored / seconds, 1) if seconds else 0.0,
@@ -233,7 +262,8 @@ class Insertion:
 
     def _reject(self, item: Item, file: BinaryIO) -> None:
         if item.rest is None:
-            file.write(item.raw.rstrip(b"\n") + b"\n")
+            raw = item.raw or json.dumps(item.data, ensure_ascii=False, default=str).encode("utf-8", "replace")
+            file.write(raw.rstrip(b"\n") + b"\n")
             return
         file.write(item.raw)
         with item.rest as rest:
@@ -248,6 +278,7 @@ class Insertion:
             return stored
         hint = " Set KAMELEON_URL to this database's URL." if self.app.is_hidden else ""
         start = f"{file}:{place}" if len(self.sources) > 1 else str(place)
+        start = "" if self.loaded is not None else start  # what is stored is passed over
         command = continue_command(self.app.arguments, start, self._more, is_piped=file == STDIN)
         return f"{stored}.{hint} Continue with: {command}"
 
@@ -313,5 +344,5 @@ def continue_command(arguments: Sequence[str], start: str, more: Sequence[str] =
             next(rest, None)
         elif not argument.startswith("--from-line="):
             kept.append(argument)
-    command = shlex.join(["kameleon", *arguments, *kept, *more, "--from-line", start])
+    command = shlex.join(["kameleon", *arguments, *kept, *more, *(["--from-line", start] if start else [])])
     return f"{command} < INPUT" if is_piped else command

@@ -3,13 +3,15 @@
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import click
 
 from kameleon import files
 from kameleon.errors import InvalidInput
+from kameleon.files.folders import with_files_of_folders
+from kameleon.files.formats import format_of
 from kameleon.files.sources import Source, sources
 
 from .app import echo
@@ -35,13 +37,31 @@ def sources_of(given: Sequence[str], named: Sequence[str]) -> list[Source]:
         raise click.UsageError(f"{error}. Records as an argument begin with {{ or [") from error
 
 
-def read_options(*, from_line: str, **options: Any) -> files.ReadOptions:
+def files_of(given: Sequence[Source], options: files.ReadOptions) -> list[Source]:
+    """The sources, with those of its files for a folder."""
+    return list(with_files_of_folders(given, options))
+
+
+def check_documents(given: Sequence[Source], options: files.ReadOptions, *, sync: bool, id_field: str) -> bool:
+    """Whether there are documents. Raises click.UsageError for options that these, or other files, cannot be read
+    with."""
+    documents = [source for source in given if source.path and format_of(source, options).is_document]
+    if documents and id_field != "id":
+        raise click.UsageError("the id of a document is its path: leave --id-field out")
+    if documents and (options.from_place > 1 or options.from_file):
+        raise click.UsageError("documents that are stored are passed over: leave --from-line out")
+    if sync and not any(source.root for source in documents):
+        raise click.UsageError("--sync is for folders of documents (Markdown, HTML, text)")
+    return bool(documents)
+
+
+def read_options(given: Mapping[str, Any], *, from_line: str, **options: Any) -> files.ReadOptions:
     """--from-line is N, or FILE:N where there are several."""
     file, _, place = from_line.rpartition(":")
     if not place.isdecimal() or int(place) < 1:
         raise click.UsageError(f"--from-line is a number from 1 on, or FILE:NUMBER, not {from_line:.40}")
     note = lambda text: echo(text, err=True)  # noqa: E731
-    return files.ReadOptions(from_file=file or None, from_place=int(place), note=note, **options)
+    return files.ReadOptions(from_file=file or None, from_place=int(place), note=note, **given, **options)
 
 
 def items(given: Sequence[Source], options: files.ReadOptions) -> Iterator[files.Item]:

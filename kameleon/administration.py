@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from .existing_tables import ExistingTables
+    from .content import SearchFields
+    from .existing_tables import ExistingTables, TableOptions
     from .reindex.generations import Reindexing
     from .search.retrieval import Legs
 
@@ -221,6 +222,11 @@ class Namespaces:
         from .existing_tables import ExistingTables  # SQLAlchemy's ORM loads with it
 
         return self.index.part(ExistingTables)
+
+    def table(self, table: str, text: "SearchFields | None" = None, **options: "Unpack[TableOptions]") -> type:
+        """The entity of a table that no mapped class describes, as `tables.define` makes it; without `text` the
+        one that was added under this name, by whichever program. Raises InvalidInput, UnknownEntity."""
+        return self.tables.get(table) if text is None else self.tables.define(table, text, **options)
 
     @property
     def rules(self) -> QueryRules:

@@ -144,19 +144,22 @@ class ExistingTables:
             return list(self._entities.read(connection).values())
 
     def refresh(self, name: str, *, batch_size: int = 1000, progress: Progress | None = None) -> IndexReport:
-        """Index all rows of a table as they are now; what is as it was is not written."""
+        """Index all rows of a table as they are now, and remove the records whose rows are gone; what is as it was is
+        not written."""
         self.get(name)
         classes = self._index.part(Redefined)
-        return classes.index(classes.named(name), batch_size, progress)
+        mapped = classes.named(name)
+        return classes.index(mapped, batch_size, progress) + classes.remove_gone(mapped, batch_size)
 
     def remove(self, name: str) -> None:
         """Drop the triggers, the definition, and what the index has of the table, which is left as it is."""
         with self._index.reading() as connection:
-            found = self._entities.declare(connection)
+            self._entities.declare(connection)
         if name not in self._entities.problems:
-            sessions_of(self._index).tracking.untrack(found[name] if name in found else self.get(name))
+            self.get(name)
 
         def attempt(connection: Connection) -> None:
+            sessions_of(self._index).tracking.drop(connection, name)
             self._entities.delete(connection, name)
             drop_entity(self._index, connection, name)
 
@@ -171,8 +174,9 @@ class ExistingTables:
             checked(connection, definition)
             self._entities.write(connection, definition)
         cls = self._entities.declare(connection)[definition.entity]
-        if found != definition:
-            sessions_of(self._index).tracking.track(cls, connection)
+        tracking = sessions_of(self._index).tracking
+        if tracking.may_track(connection, cls):
+            tracking.track(cls, connection)
         return cls
 
     def _check_same(

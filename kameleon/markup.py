@@ -1,5 +1,6 @@
 """Strips HTML from texts. Imports nothing of kameleon's."""
 
+from collections.abc import Iterable
 from html.parser import HTMLParser
 
 HIDDEN = frozenset(("script", "style", "template", "noscript", "svg", "math"))
@@ -19,34 +20,41 @@ def strip_html(text: str) -> str:
     block separates is on lines of its own. Any text will do: what is no tag stays."""
     if "<" not in text and "&" not in text:
         return text
-    stripper = _Stripper()
+    stripper = Stripper()
     stripper.feed(text)
     stripper.close()
-    lines = (" ".join(line.split()) for line in "".join(stripper.found).split("\n"))
+    return joined(stripper.found)
+
+
+def joined(found: Iterable[str]) -> str:
+    """Lines of parts of a text, without space at their ends and without empty ones."""
+    lines = (" ".join(line.split()) for line in "".join(found).split("\n"))
     return "\n".join(filter(None, lines))
 
 
-class _Stripper(HTMLParser):
+class Stripper(HTMLParser):
+    """Collects the text of HTML in `found`, with line breaks for elements that separate words."""
+
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.found: list[str] = []
-        self._hidden: list[str] = []
+        self.hidden: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
         if tag in HIDDEN:
-            self._hidden.append(tag)
+            self.hidden.append(tag)
         self._separate(tag)
 
     def handle_startendtag(self, tag: str, attrs: object) -> None:
         self._separate(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in self._hidden:
-            del self._hidden[self._hidden.index(tag) :]
+        if tag in self.hidden:
+            del self.hidden[self.hidden.index(tag) :]
         self._separate(tag)
 
     def handle_data(self, data: str) -> None:
-        if not self._hidden:
+        if not self.hidden:
             self.found.append(" ".join(data.split("\n")))
 
     def _separate(self, tag: str) -> None:

@@ -28,8 +28,9 @@ SAMPLES = 2
 """Bounds the records that are shown. Chosen, not measured."""
 TEXTS_TIMED = 128
 """Bounds the texts that a local model embeds to be timed. Chosen, not measured."""
-WRITTEN_PER_SECOND = 3000.0
-"""Rows that are read and written a second, without the time of the model. Chosen, not measured."""
+WRITTEN_PER_SECOND = 1800.0
+"""Rows that are read and written a second, without the time of the model. Measured with 20,000 rows of 46 words in
+SQLite."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,16 +86,17 @@ AWKWARD = {
         "registry" text, "__class__" text, "_sa_instance_state" text, "a.b" text, "UPPER" text, untyped xid, day date,
         moment timestamptz, at timetz, amount money, flag boolean, document json, data bytea, name tsvector,
         long_ int4range, "order" integer, made text GENERATED ALWAYS AS ("select" || '!') STORED,
-        ip inet, bits bit(3), parts text[], numbers integer[][], moods mood[], feeling mood, short short_text, many hstores,
-        span interval, place point, embedding vector(2), ids oid, dims regclass, pair couple)""",
+        ip inet, bits bit(3), parts text[], numbers integer[][], moods mood[], feeling mood, short short_text,
+        many hstores, span interval, place point, embedding vector(2), ids oid, dims regclass, pair couple)""",
 }
 VALUES = {
     "sqlite": [
         """INSERT INTO "Odd ""Table"": 100%" VALUES ('7f9c24e8-3b12-4fef-91e0-5d0cb1a4d1c2', 'ocelot', 'b', 'c', 'd',
-        'e', 'f', 'g', 'h', 'i', 'J', 5, 'someday', 17, x'00', 'many', 'perhaps', '{broken', 'no bytes', 12, 13, 'x')""",
+        'e', 'f', 'g', 'h', 'i', 'J', 5, 'someday', 17, x'00', 'many', 'perhaps', '{broken', 'bytes', 12, 13, 'x')""",
         """INSERT INTO "Odd ""Table"": 100%" VALUES (12, 'margay', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'J', x'05',
         '2020-01-31', '2020-01-31T12:00:00Z', '12:30', 1.5, 1, '{"a": 1}', x'00', 'name', 'long', 3)""",
-        """INSERT INTO "Odd ""Table"": 100%" VALUES ('00000000-0000-0000-0000-000000000013', 'serval', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'J', 'text',
+        """INSERT INTO "Odd ""Table"": 100%" VALUES ('00000000-0000-0000-0000-000000000013', 'serval', 'b', 'c',
+        'd', 'e', 'f', 'g', 'h', 'i', 'J', 'text',
         '2020-01-31 10:00:00', '2020-01-31 12:00:00', '12:30:00.5', 2, 0, '[1]', 5, 1.5, 'long', 4)""",
     ],
     "postgresql": [
@@ -129,7 +130,8 @@ def test_names_and_values_of_every_kind_are_read(search: SearchEngine, engine: E
 
     assert report.failed == 0
     assert len(search.search("ocelot", entity=cls, mode="keyword")) == 1
-    fields = [name for name in cls.__mapper__.column_attrs.keys() if "." not in name]
+    fields = [name for name in map(str, inspect(cls).column_attrs.keys()) if "." not in name]
+    assert len(fields) > 20
     for field in fields:
         search.search("", entity=cls, sort=field)
         search.search("", entity=cls, facets=[field])
@@ -159,13 +161,13 @@ def test_keys_of_every_kind_make_ids(search: SearchEngine, engine: Engine, kind:
     search.tables.refresh("item")
 
     assert ids(search.search("fox", entity=item, mode="keyword")) == [id_]
-    assert [hit.id for hit in search.search("", entity=item, sort="a", facets=["b"])][0] == id_
+    assert search.search("", entity=item, sort="a", facets=["b"])[0].id == id_
 
 
 def test_rows_without_an_id_of_their_own_are_refused_by_name(search: SearchEngine, engine: Engine) -> None:
     run(engine, "CREATE TABLE item (a integer, b text, title text)")
 
-    with pytest.raises(InvalidInput, match="item has no primary key. Name the columns"):
+    with pytest.raises(InvalidInput, match="item has no primary key"):
         search.tables.define("item", ["title"])
     run(engine, "INSERT INTO item VALUES (1, 'x', 'fox'), (2, 'x', 'dog'), (NULL, 'y', 'cat')")
     with pytest.raises(InvalidInput, match=r"rows of item share their b: x \(2 rows\)"):

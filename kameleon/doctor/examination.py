@@ -10,9 +10,9 @@ transaction: from the write on another writer of the record waits, so a row that
 begun again. A role from which policies hide records repairs nothing.
 
 Errors are what makes an index wrong: missing, stale, orphaned, leftover, duplicate, bad-vector, wrong-generation,
-invalid-index, unprotected, hidden, changed-table. Warnings make it slower, larger, incomplete or at risk: pending, redeclared,
-unpruned, no-wal, pgvector-version, unused-hnsw, unprotected for a role that no policy holds for, and no-extension on
-PostgreSQL. Notes need no action: failed, unknown-judged, and no-extension on SQLite.
+invalid-index, unprotected, hidden, untracked, changed-table. Warnings make it slower, larger, incomplete or at risk:
+pending, redeclared, unpruned, no-wal, pgvector-version, unused-hnsw, unprotected for a role that no policy holds for, and
+no-extension on PostgreSQL. Notes need no action: failed, unknown-judged, and no-extension on SQLite.
 """
 
 from collections.abc import Iterator
@@ -52,6 +52,7 @@ def findings(scan: Scan) -> Iterator[Finding]:
     for generation in scan.generations(with_table=True):
         yield from embeddings.damaged(scan, generation)
     yield from sources.changed_tables(scan)
+    yield from sources.untracked(scan)
     yield from sources.redefined(scan)
     for source in sources.sources_of(scan.index):
         if isinstance(source, Finding):

@@ -136,6 +136,21 @@ def changed_tables(scan: Scan) -> Iterator[Finding]:
         yield Finding("changed-table", entity, 1, message, cure)
 
 
+def untracked(scan: Scan) -> Iterator[Finding]:
+    """Entities whose triggers are not as they should be; with `fix` they are set again."""
+    sessions = sessions_of(scan.index)
+    with scan.index.reading() as connection:
+        found = sessions.tracking.problems(connection)
+    for entity, problem in found.items():
+        mapped = sessions.mappings.named(entity)
+        is_fixed = scan.fix and mapped is not None
+        if mapped is not None and is_fixed:
+            sessions.tracking.track(mapped.owner.class_)
+        message = f"{problem}: rows that were written since may differ from the index"
+        cure = "`kameleon doctor --fix`" if mapped else "`kameleon doctor --fix --import` the module of its class"
+        yield Finding("untracked", entity, 1, message, cure, is_fixed=is_fixed)
+
+
 def redefined(scan: Scan) -> Iterator[Finding]:
     """Classes whose records were indexed by another declaration; with `fix` all of their rows are indexed again."""
     classes = scan.index.part(Redefined)

@@ -4,6 +4,7 @@
 """
 
 from .items import Item, ReadOptions
+from .loaded import LoadedFiles
 from .reading import items, records
 
-__all__ = ["Item", "ReadOptions", "items", "records"]
+__all__ = ["Item", "LoadedFiles", "ReadOptions", "items", "records"]

@@ -21,6 +21,11 @@ class Format:
     module: str
 
     @property
+    def is_document(self) -> bool:
+        """Whether a file is one text, and not a list of records."""
+        return self.module == "documents"
+
+    @property
     def read(self) -> Reader:
         return cast(Reader, import_module(f".{self.module}", __package__).read)
 
@@ -30,6 +35,10 @@ FORMATS = {
     for known in (
         Format("jsonl", (".jsonl", ".ndjson", ".jsonlines"), "json_values"),
         Format("json", (".json",), "json_values"),
+        Format("parquet", (".parquet", ".pq"), "parquet"),
+        Format("markdown", (".md", ".markdown", ".mdown", ".mdx"), "documents"),
+        Format("html", (".html", ".htm", ".xhtml"), "documents"),
+        Format("text", (".txt", ".text", ".rst", ".adoc"), "documents"),
     )
 }
 BY_SUFFIX = {suffix: known for known in FORMATS.values() for suffix in known.suffixes}

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from .loaded import LoadedFiles
+
 CHUNK = 1 << 18
 """Bounds the bytes of a read. Chosen, not measured."""
 
@@ -30,7 +32,10 @@ class Item:
 class ReadOptions:
     """`format` is a name of `FORMATS`, by default the one that the file's name or its beginning has. Items before
     `from_place` are not given, nor those of the files before `from_file`. `keep_rest` keeps what of a line is over
-    `max_bytes` in a temporary file. `note` takes what a user should know about a file."""
+    `max_bytes` in a temporary file. `note` takes what a user should know about a file.
+
+    Of a folder, what matches a pattern of `exclude` is left out. `by_section` makes a record of each section of a
+    document; files that `loaded` knows as they are give none. Fields of `drop` are left out."""
 
     format: str | None = None
     from_place: int = 1
@@ -43,6 +48,10 @@ class ReadOptions:
     quote: str | None = None
     columns: tuple[str, ...] = ()
     types: Mapping[str, str] | None = None
+    exclude: tuple[str, ...] = ()
+    by_section: bool = False
+    loaded: LoadedFiles | None = None
+    drop: tuple[str, ...] = ()
 
 
 def too_long(max_bytes: int) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from ..errors import InvalidRecord
+from .folders import with_files_of_folders
 from .formats import format_of
 from .items import Item, ReadOptions
 from .sources import Source, sources
@@ -27,7 +28,7 @@ def records(given: Given, **options: Any) -> Iterator[Mapping[str, Any]]:
 def items(given: Iterable[Source], options: ReadOptions) -> Iterator[Item]:
     """Yields the items of sources, one source after the other; nothing comes after one that is fatal."""
     is_passed = options.from_file is not None
-    for source in given:
+    for source in with_files_of_folders(given, options):
         is_passed = is_passed and source.name != options.from_file
         if is_passed:
             continue
@@ -45,9 +46,16 @@ def of_source(source: Source, options: ReadOptions) -> Iterator[Item]:
         for item in format_of(source, options).read(source, options):
             place = item.place
             if place >= options.from_place:
-                yield item
+                yield without(item, options.drop) if options.drop else item
     except (OSError, EOFError, zlib.error) as error:
         yield Item(place + 1, b"", error=f"cannot be read: {error}", is_fatal=True)
+
+
+def without(item: Item, names: Iterable[str]) -> Item:
+    """The item without some of its fields."""
+    for name in names if item.error is None else ():
+        item.data.pop(name, None)
+    return item
 
 
 def _note(options: ReadOptions, source: Source, text: str) -> None:

@@ -31,6 +31,22 @@ class Source:
         path = Path(self.name.lower())
         return Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
 
+    @property
+    def is_folder(self) -> bool:
+        return self.path is not None and self.path.is_dir()
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that it was found in, "" of a file that was named by itself."""
+        return self.root.resolve().name if self.root is not None else ""
+
+    @property
+    def relative(self) -> str:
+        """Its path below that folder, the name of a file that was named by itself, "" of a stream."""
+        if self.path is None:
+            return ""
+        return (self.path.relative_to(self.root) if self.root is not None else Path(self.path.name)).as_posix()
+
     @contextmanager
     def open(self) -> Iterator["Beginning"]:
         """Its bytes, decompressed. A stream that was given stays open."""
@@ -110,8 +126,6 @@ def sources(given: "str | os.PathLike[str] | BinaryIO | Iterable[str | os.PathLi
 
 
 def of_path(path: Path) -> Iterator[Source]:
-    if path.is_dir():
-        raise InvalidInput(f"{seen(str(path))} is a folder. Name the files in it")
     if not path.exists():
         raise InvalidInput(f"no file {seen(str(path))}")
     yield Source(str(path), path=path)

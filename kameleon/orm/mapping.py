@@ -204,13 +204,20 @@ class Mapped:
                     found[self.ref_of(obj).id] = self.content_of(obj)
         return found
 
+    def without_row(self, connection: Connection, ids: Iterable[str]) -> list[str]:
+        """The ids, of these, that no row of the table has."""
+        missing = dict.fromkeys(ids)
+        for keys in parts(self.keys_of(missing), KEYS_A_STATEMENT):
+            for key in connection.execute(self.among(select(*key_attributes(self.mapper)), keys)):
+                missing.pop(self.identity.id_of(key), None)
+        return list(missing)
+
     def rows(self) -> Select[Any]:
         """A query of its objects in the order of their keys, with the related objects that they depend on."""
         of_table = self.declaration.of_table
-        made = (
-            of_table.options if of_table else [option for path in self.paths if (option := loading(path)) is not None]
-        )
-        return self.meeting(select(self.owner.class_).options(*made).order_by(*key_attributes(self.owner)))
+        related = [] if of_table else [option for path in self.paths if (option := loading(path)) is not None]
+        options = of_table.options if of_table else related
+        return self.meeting(select(self.owner.class_).options(*options).order_by(*key_attributes(self.owner)))
 
     def keyed(self, statement: Select[Any]) -> Select[Any]:
         """The statement without rows that have no id, which a declared class does not have."""
@@ -266,7 +273,7 @@ class Mapped:
         self, connection: Connection, path: Sequence[Any], depth: int, keys: Sequence[Sequence[Any]]
     ) -> Iterator[list[str]]:
         """The ids, in parts, of records that depend on an object of these keys over `depth` relationships of `path`."""
-        statement, target = self._joined(path, depth)
+        statement, target = self.joined(path, depth)
         attributes = key_attributes(path[depth - 1].mapper, target)
         for part in parts(keys, KEYS_A_STATEMENT):
             found = connection.execute(statement.where(is_among(attributes, part)).distinct())
@@ -277,7 +284,7 @@ class Mapped:
         """Lock the rows that these records depend on until the transaction ends."""
         for path in self.paths:
             for depth, link in enumerate(path, 1):
-                statement, target = self._joined(path, depth)
+                statement, target = self.joined(path, depth)
                 locking = statement.order_by(*key_attributes(link.mapper, target)).with_for_update(read=True, of=target)
                 for keys in parts(self.keys_of(ids), KEYS_A_STATEMENT):
                     connection.execute(self.among(locking, keys)).all()
@@ -291,7 +298,7 @@ class Mapped:
         for keys in parts(self.keys_of(ids), KEYS_A_STATEMENT):
             connection.execute(self.among(select(*columns).order_by(*columns).with_for_update(read=True), keys)).all()
 
-    def _joined(self, path: Sequence[Any], depth: int) -> tuple[Select[Any], Any]:
+    def joined(self, path: Sequence[Any], depth: int) -> tuple[Select[Any], Any]:
         """A query of records' keys, joined over `depth` relationships, and the alias of the last."""
         cls = self.mapper.class_
         statement = select(*key_attributes(self.mapper)).select_from(cls)

@@ -79,6 +79,19 @@ class Redefined:
         self._index.services.notices.report(topic(entity), "")
         return report
 
+    def remove_gone(self, mapped: Mapped, batch_size: int) -> IndexReport:
+        """Remove the records of a class whose rows are gone, `batch_size` a transaction."""
+        report, after = IndexReport(), None
+        while True:
+            with self._index.reading() as connection:
+                found = self._index.store.health.refs_after(connection, mapped.entity, after, batch_size)
+                gone = mapped.without_row(connection, dict.fromkeys(ref.id for ref in found))
+            if gone:
+                report += index_rows(self._index, mapped, gone)
+            if len(found) < batch_size:
+                return report
+            after = found[-1]
+
     def _count(self, mapped: Mapped) -> int:
         with self._index.reading() as connection:
             keys = mapped.keyed(mapped.without_concrete(select(*key_attributes(mapped.owner)), mapped.owner.class_))

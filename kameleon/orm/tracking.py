@@ -6,10 +6,9 @@ of rows that a session's own commit writes to the index are deleted by that comm
 """
 
 import logging
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
@@ -18,16 +17,21 @@ from ..errors import InvalidInput, InvalidRecord
 from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
 from ..stores.claims import Mark, claim_marks, release_marks
+from ..stores.marking import Trigger, digest_of
 from ..stores.refs import ids_by_entity
 from ..telemetry import operation
 from ..telemetry.measures import TAKEN, TASK, WORK
 from ..values import IndexReport, Ref
+from .dependencies import Dependencies
 from .mapping import Mapped
-from .marks import Marks
+from .marks import Made, Marks
 from .pending import Pending
 from .registry import Mappings
+from .unindexed import is_here
 
 log = logging.getLogger("kameleon.sessions")
+
+UNTRACKED = "Index its rows with `kameleon table refresh` when they changed"
 
 
 class Tracking:
@@ -37,33 +41,69 @@ class Tracking:
         self._mappings = mappings
         self._pending = pending
         self._marks = marks
+        self._triggers = index.store.triggers
+        self._dependencies = Dependencies(index.store.keys, index.engine.dialect)
         self._unreadable: set[Ref] = set()
 
     def track(self, cls: type, connection: Connection | None = None) -> None:
-        """Set the triggers; what changed before is for `doctor` to find. Raises InvalidInput."""
-        self._set_triggers(self._mappings.searchable(cls), connection, is_tracked=True)
+        """Set the triggers, where they are not as they should be; what changed before is for `doctor` to find. Raises
+        InvalidInput."""
+        mapped = self._mappings.searchable(cls)
+        with self._index.transaction(connection) as conn:
+            self._set(conn, mapped)
 
     def untrack(self, cls: type) -> None:
         """Drop the triggers, and the marks that are left. Raises InvalidInput."""
-        self._set_triggers(self._mappings.searchable(cls), is_tracked=False)
+        mapped = self._mappings.searchable(cls)
+        with self._index.transaction() as connection:
+            self.drop(connection, mapped.entity)
 
-    def _set_triggers(self, mapped: Mapped, connection: Connection | None = None, *, is_tracked: bool) -> None:
-        tables = self._tables_of(mapped)
-        with self._index.transaction(connection) as connection:
-            for table, entities in tables.items():
-                key = key_columns(mapped, table) if is_tracked else []
-                tenant = self._tenant_part(table, entities)
-                names = sorted(entities) if is_tracked else []
-                self._index.store.triggers.set(connection, table, key, names, tenant)
-            for entity in set[str]().union(*tables.values()):
-                self._marks.set_tracked(connection, entity, is_tracked=is_tracked)
-        self._marks.forget_tracked()
+    def drop(self, connection: Connection, entity: str) -> None:
+        """Drop the triggers of an entity, whose class need not be here, and the marks that are left."""
+        made = self._marks.made(connection).get(entity, Made())
+        self._triggers.drop(connection, list(made.triggers))
+        self._marks.set_untracked(connection, entity)
 
-    def _tenant_part(self, table: Table, entities: Set[str]) -> tuple[Any, str] | None:
-        """The column of the table that is the tenant of its rows, of whichever of the entities they are."""
-        dialect = self._index.engine.dialect
-        found = {self._mappings.of_entity(entity).tenant_part(table, dialect) for entity in entities}
-        return found.pop() if len(found) == 1 else None
+    def may_track(self, connection: Connection, cls: type) -> bool:
+        """Whether triggers can be on all tables of a class."""
+        tables = self._tables_of(self._mappings.searchable(cls))
+        return not any(self._triggers.refusal(connection, table) for table in tables)
+
+    def _set(self, connection: Connection, mapped: Mapped) -> None:
+        for table in (tables := self._tables_of(mapped)):
+            if refusal := self._triggers.refusal(connection, table):
+                raise InvalidInput(f"{table} {refusal}, so no triggers can mark its rows. {UNTRACKED}")
+        wanted = self._triggers.plan(connection, self._dependencies.markings(mapped, tables))
+        plan = plan_of(wanted)
+        made = self._marks.made(connection).get(mapped.entity, Made())
+        if made.plan == plan and not made.missing(self._triggers.present(connection, list(made.triggers))):
+            return
+        self._triggers.drop(connection, list({**made.triggers, **{one.name: () for one in wanted}}))
+        for trigger in wanted:
+            self._triggers.make(connection, trigger)
+        present = self._triggers.present(connection, [one.name for one in wanted])
+        triggers = {one.name: (one.table, present[one.name]) for one in wanted}
+        self._marks.set_tracked(connection, self._entities_of(mapped), Made(plan, triggers))
+
+    def problems(self, connection: Connection) -> dict[str, str]:
+        """Why triggers are to be set again, by entity."""
+        made = self._marks.made(connection)
+        problems = {entity: self._problem(connection, entity, of_entity) for entity, of_entity in made.items()}
+        return {entity: problem for entity, problem in problems.items() if problem}
+
+    def _problem(self, connection: Connection, entity: str, made: Made) -> str:
+        if missing := made.missing(self._triggers.present(connection, list(made.triggers))):
+            return f"the triggers of {', '.join(missing)} are missing or were changed"
+        mapped = self._mappings.named(entity)
+        if mapped is None or not is_here(connection, mapped):
+            return ""
+        wanted = self._triggers.plan(connection, self._dependencies.markings(mapped, self._tables_of(mapped)))
+        return "" if plan_of(wanted) == made.plan else "its triggers are of an older definition"
+
+    def _entities_of(self, mapped: Mapped) -> list[str]:
+        """Those of its rows, its own first."""
+        inner = [entity for entities in self._tables_of(mapped).values() for entity in entities]
+        return list(dict.fromkeys([mapped.entity, *sorted(inner)]))
 
     def catch_up(self, limit: int, worker: str, lease: timedelta, *, takes_over: bool) -> IndexReport | None:
         """Index the rows of up to `limit` marks, claimed until the lease ends, as they are now; None if none is due."""
@@ -138,21 +178,17 @@ class Tracking:
             log.warning("catch_up: %s", error)
         return contents
 
-    def _tables_of(self, mapped: Mapped) -> dict[Table, set[str]]:
-        """The tables of a class and those that inherit it, each with the entities that its rows may belong to."""
-        found: dict[Table, set[str]] = {}
+    def _tables_of(self, mapped: Mapped) -> dict[Table, dict[str, Mapped]]:
+        """The tables of a class and those that inherit it, each with the classes that its rows may belong to, by
+        entity."""
+        found: dict[Table, dict[str, Mapped]] = {}
         for mapper in mapped.owner.self_and_descendants:
             inner = self._mappings.of(mapper.class_)
             for table in mapper.tables:
                 if inner is not None and isinstance(table, Table):
-                    found.setdefault(table, set()).add(inner.entity)
+                    found.setdefault(table, {})[inner.entity] = self._mappings.of_entity(inner.entity)
         return found
 
 
-def key_columns(mapped: Mapped, table: Table) -> list[tuple[Any, str]]:
-    """A table's own primary key columns, with the kinds of the class's. Raises InvalidInput."""
-    columns = list(table.primary_key.columns)
-    kinds = [column.kind for column in mapped.identity.columns]
-    if len(columns) != len(kinds):
-        raise InvalidInput(f"{table} cannot be tracked: it has no primary key that names its {mapped.entity}")
-    return list(zip(columns, kinds, strict=True))
+def plan_of(triggers: Sequence[Trigger]) -> str:
+    return digest_of(*(statement for trigger in triggers for statement in trigger.statements))

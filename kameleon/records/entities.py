@@ -1,5 +1,5 @@
 """Declares entities, infers them from records, and makes entries of the index from records. Pure. Imports `values`,
-`errors`, `boosts`, `content`, `search`, `stores` and `indexing`."""
+`errors`, `boosts`, `content`, `files`, `search`, `stores` and `indexing`."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +8,7 @@ from typing import Any
 from ..boosts import Boosts, FieldBoost, NumberBoost, read_boosts
 from ..content import PLAIN, Field, SearchFields, check_entity, compose, field_options, items_of
 from ..errors import InvalidFilter, InvalidInput, UnknownEntity, seen
+from ..files.loaded import FILE_FIELD
 from ..indexing.entries import make_entry
 from ..search.boost_sets import probe_of
 from ..stores.catalog import DeclaredField, Entity
@@ -141,10 +142,16 @@ def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
     for name in names:
         values = [record[name] for record in records if record.get(name) is not None]
         if values or name not in fields:
-            search = searched_as(values) if entity.is_inferred else None
-            fields[name] = DeclaredField(name, search=search, is_empty=entity.is_inferred and not values)
+            fields[name] = inferred_field(name, values, is_searched=entity.is_inferred)
     made = tuple(fields.values())
     return entity if made == entity.fields else replace(entity, fields=made)
+
+
+def inferred_field(name: str, values: Sequence[Any], *, is_searched: bool) -> DeclaredField:
+    """A field as its values have it; where a record was read from is not searched."""
+    if name == FILE_FIELD:
+        return DeclaredField(name, "object")
+    return DeclaredField(name, search=searched_as(values) if is_searched else None, is_empty=is_searched and not values)
 
 
 def searched_as(values: Iterable[Any]) -> Field | None:
@@ -177,7 +184,7 @@ def is_long(text: str) -> bool:
 
 def unsearched(entity: Entity, records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """The fields of records that have texts which no search reads, without those declared with a type."""
-    chosen = {"id", *(f.name for f in entity.fields if f.is_searchable or f.type != "any")}
+    chosen = {"id", FILE_FIELD, *(f.name for f in entity.fields if f.is_searchable or f.type != "any")}
     chosen.update([entity.tenant_field] if entity.tenant_field else [])
     found: dict[str, None] = {}
     for record in records:

@@ -28,6 +28,7 @@ from .changing import Changing, checked_patch
 from .coroutines import Coroutines
 from .definitions import Definitions
 from .entities import by_keyword_alone, fields_of, record_entry, unsearched, with_fields
+from .loading import FilesLoading
 from .rows import OnConflict, check_on_conflict, checked_rows, resolve
 from .stored import StoredRows, condition
 from .tenants import of_tenants, tenant_named, tenants_named
@@ -43,7 +44,7 @@ MAX_LIMIT = 2**53
 """Bounds `limit` and `offset` to what JSON can hold exactly."""
 
 
-class RecordStore(Coroutines):
+class RecordStore(Coroutines, FilesLoading):
     """Records of declared entities in the database of a SearchEngine; of one tenant, those of a
     `search.for_tenant("t1")`.
 

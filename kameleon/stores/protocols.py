@@ -16,6 +16,7 @@ from ..values import Failure, Generation, IndexStatus, Ref, Tenants, TenantStatu
 from .counting import Members
 from .database_protocols import Connections, Health, Policies, Schema
 from .filters import Filter
+from .marking import Marking, Trigger
 from .search_protocols import Postings, Scopes, ServerTerms, Vectors
 from .settings import Settings
 from .tables import Tables
@@ -319,17 +320,21 @@ class Keys(Protocol):
 class Triggers(Protocol):
     """Triggers on the application's tables."""
 
-    def set(
-        self,
-        connection: Connection,
-        table: Table,
-        key: Sequence[tuple[Any, str]],
-        entities: Sequence[str],
-        tenant: tuple[Any, str] | None = None,
-    ) -> None:
-        """Creates triggers that put a mark into `kdb_dirty` for each row of the table that changes, under each of the
-        entities; without any, drops the triggers. `key` as in `Keys`; `tenant` is a column of the table, with its kind,
-        that is the records' tenant. Without one the marks have none."""
+    def refusal(self, connection: Connection, table: Table) -> str:
+        """Why no triggers can be on it, such as that it is a view; empty where they can."""
+
+    def plan(self, connection: Connection, markings: Sequence[Marking]) -> list[Trigger]:
+        """Renders triggers that put a mark into `kdb_dirty` for each record that a changed row concerns. Raises
+        InvalidInput where one cannot be made."""
+
+    def make(self, connection: Connection, trigger: Trigger) -> None:
+        """Creates one. Raises InvalidInput where the role lacks a right."""
+
+    def drop(self, connection: Connection, names: Sequence[str]) -> None:
+        """Drops triggers by their names; one that is not there is left."""
+
+    def present(self, connection: Connection, names: Sequence[str]) -> Mapping[str, str]:
+        """Digests of what these are in the database, without those that are not there."""
 
     def may_replace(self, table: Table, prefixes: str = "") -> bool:
         """Whether a statement with such prefixes may delete other rows of the table than it names."""

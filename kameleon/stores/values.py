@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import BindParameter, ColumnElement, Dialect, FromClause, TextClause, table
-from sqlalchemy import column as column_of
+from sqlalchemy import BindParameter, ColumnElement, FromClause, TextClause
 
 from ..content import FULL, Extent, layout_of_text
 from ..values import Ref, Tenants
@@ -24,7 +23,6 @@ ATTEMPTS = 3
 """Attempts after which a text that the server fails on is refused. A text is never refused while the server is
 unavailable. Chosen, not measured."""
 Spans = tuple[tuple[int, int], ...]
-IdText = Callable[[Sequence[tuple[Any, str]]], ColumnElement[str]]
 
 
 class Part(NamedTuple):
@@ -219,18 +217,6 @@ def bound(statement: TextClause, binds: Mapping[str, Any]) -> tuple[TextClause, 
     typed = [value for value in binds.values() if isinstance(value, BindParameter)]
     plain = {name: value for name, value in binds.items() if not isinstance(value, BindParameter)}
     return statement.bindparams(*typed) if typed else statement, plain
-
-
-def row_id(id_text: IdText, dialect: Dialect, key: Sequence[tuple[Any, str]], row: str) -> str:
-    """Renders the id of a trigger's row OLD or NEW as SQL."""
-    there = table(row.lower(), *(column_of(column.name, column.type) for column, _ in key))
-    parts = [(part, kind) for part, (_, kind) in zip(there.c, key, strict=True)]
-    return str(id_text(parts).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-
-
-def row_tenant(id_text: IdText, dialect: Dialect, tenant: tuple[Any, str] | None, row: str) -> str:
-    """Renders the tenant of a trigger's row OLD or NEW as SQL."""
-    return f"coalesce({row_id(id_text, dialect, [tenant], row)}, '')" if tenant else "''"
 
 
 class KeyRows(NamedTuple):

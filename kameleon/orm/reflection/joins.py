@@ -1,4 +1,5 @@
-"""Follows foreign keys from a table to the rows that it references, and to those that reference it. Imports `errors`."""
+"""Follows foreign keys from a table to the rows that it references, and to those that reference it. Imports
+`errors`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Links:
     def _reverse(self, schema: str | None, table: str) -> Iterator[Link]:
         """Those of the tables of the same schema."""
         if schema not in self._of_schema:
-            self._of_schema[schema] = self._inspector.get_multi_foreign_keys(schema=schema)  # type: ignore[assignment]
+            self._of_schema[schema] = self._inspector.get_multi_foreign_keys(schema=schema)
         for (_, other), keys in sorted(self._of_schema[schema].items(), key=lambda item: item[0][1]):
             for key in keys:
                 if (key["referred_schema"], key["referred_table"]) == (schema, table):

@@ -37,7 +37,7 @@ def attributes(connection: Connection, table: Table, keys: Collection[str]) -> t
     own = {column.name for column in table.c if column.primary_key or column.foreign_keys}
     adapt = import_module(f"kameleon.stores.{connection.dialect.name}.column_types").adapt
     expressions: dict[str, Any] = adapt(connection, table, {*keys, *own})
-    found = {name: column_property(expression) for name, expression in expressions.items()}
+    found: dict[str, Any] = {name: column_property(expression) for name, expression in expressions.items()}
     for column in table.c:
         if column.key.startswith(RESERVED):
             found[f"column{column.key}"] = found.pop(column.key, column)

@@ -22,7 +22,7 @@ def adapt(connection: Connection, table: Table, keys: Collection[str]) -> dict[s
         if column.name in keys or is_plain(column.type):
             continue
         is_list = isinstance(column.type, ARRAY)
-        if not (is_list and is_plain(column.type.item_type)):
+        if not is_plain(getattr(column.type, "item_type", None)):
             expressions[column.key] = cast(column, ARRAY(Text) if is_list else Text)
     return expressions
 

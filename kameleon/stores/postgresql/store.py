@@ -63,7 +63,7 @@ def make_store(
         scopes=scopes,
         postings=postings,
         vectors=vectors,
-        triggers=PostgreSQLTriggers(templates, keys),
+        triggers=PostgreSQLTriggers(templates),
         policies=policies,
         health=PostgreSQLHealth(connections, templates, tables, vectors, settings),
         settings=settings,

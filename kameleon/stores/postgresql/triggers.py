@@ -1,22 +1,22 @@
-"""Triggers that mark rows, in PostgreSQL: a function for each table, run with the rights of its owner. Imports this
-package alone."""
+"""Triggers that mark rows, in PostgreSQL: a function for each entity and table, run with the rights of its owner.
+Imports `errors`.
 
-import hashlib
+Row triggers of a partitioned table are on its partitions, too, also on those that are attached later; those of
+TRUNCATE, and of tables that inherit another, are made for each.
+"""
+
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, bindparam, text
 
-from ..tables import quoted_text, schema_of
-from ..values import row_id, row_tenant
-from .keys import PostgreSQLKeys
+from ...errors import InvalidInput
+from ..marking import EVENTS, Marking, Marks, Trigger, by_table, digest_of, trigger_name
+from ..tables import quoted_text, schema_map, schema_of
 from .templates import Templates
-
-NAME_BYTES, NAME_SHOWN = 63, 8
 
 FUNCTION = """
     CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql
@@ -24,53 +24,99 @@ FUNCTION = """
     BEGIN
       IF TG_OP = 'TRUNCATE' THEN
         INSERT INTO {dirty} (tenant, entity_name, record_id)
-        SELECT tenant, entity_name, record_id FROM {search} WHERE entity_name = ANY({entities});
-        RETURN NULL;
-      END IF;
-      IF TG_OP <> 'INSERT' THEN
-        INSERT INTO {dirty} (tenant, entity_name, record_id) SELECT {was}, e, {old} FROM unnest({entities}) AS e;
-      END IF;
-      IF TG_OP <> 'DELETE' THEN
-        INSERT INTO {dirty} (tenant, entity_name, record_id) SELECT {now}, e, {new} FROM unnest({entities}) AS e;
+        SELECT tenant, entity_name, record_id FROM {search} WHERE entity_name IN ({entities});
+      {events}
       END IF;
       RETURN NULL;
     END
     {tag}
 """
+EVENT = "ELSIF TG_OP = '{event}' THEN\n        {statements}"
 ROWS = """
-    CREATE OR REPLACE TRIGGER kdb_track AFTER INSERT OR UPDATE OR DELETE ON {table}
+    CREATE OR REPLACE TRIGGER {name} AFTER INSERT OR UPDATE OR DELETE ON {table}
     FOR EACH ROW EXECUTE FUNCTION {function}()
 """
 WHOLE = """
-    CREATE OR REPLACE TRIGGER kdb_track_truncate AFTER TRUNCATE ON {table}
+    CREATE OR REPLACE TRIGGER {name}_truncate AFTER TRUNCATE ON {table}
     FOR EACH STATEMENT EXECUTE FUNCTION {function}()
 """
 OWN_SCHEMA = """
     SELECT quote_ident(n.nspname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = to_regclass(%s)
 """
+RELATION = """
+    SELECT c.relkind::text, n.nspname, has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
+      has_table_privilege(c.oid, 'SELECT') AS may_select, current_user AS role
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)
+"""
+INNER = """
+    WITH RECURSIVE parts AS (
+      SELECT to_regclass(%s)::oid AS oid, true AS has_rows
+      UNION ALL
+      SELECT c.oid, parts.has_rows AND NOT c.relispartition FROM parts
+      JOIN pg_inherits AS i ON i.inhparent = parts.oid JOIN pg_class AS c ON c.oid = i.inhrelid
+      WHERE c.relkind IN ('r', 'p')
+    )
+    SELECT DISTINCT quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name, parts.has_rows
+    FROM parts JOIN pg_class AS c ON c.oid = parts.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace ORDER BY name
+"""
+PRESENT = """
+    SELECT quote_ident(n.nspname) || '.' || p.proname AS name, p.prosrc,
+      string_agg(pg_get_triggerdef(t.oid) || CAST(t.tgenabled AS text), ' ' ORDER BY t.tgrelid, t.tgname) AS triggers
+    FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    JOIN pg_trigger AS t ON t.tgfoid = p.oid AND t.tgparentid = 0
+    WHERE p.proname LIKE 'kdb\\_track\\_%' AND quote_ident(n.nspname) || '.' || p.proname IN :names
+    GROUP BY p.oid, n.nspname, p.proname, p.prosrc
+"""
+REFUSED = {"v": "is a view", "m": "is a materialized view", "f": "is a foreign table"}
 
 
 @dataclass(eq=False)
 class PostgreSQLTriggers:
     _templates: Templates
-    _keys: PostgreSQLKeys
 
-    def set(
-        self,
-        connection: Connection,
-        table: Table,
-        key: Sequence[tuple[Any, str]],
-        entities: Sequence[str],
-        tenant: tuple[Any, str] | None = None,
-    ) -> None:
-        schema, search = schema_of(table, connection), self._templates.names["search"]
-        if entities:
-            id_of = partial(row_id, self._keys.id_text, connection.dialect, key)
-            tenant_of = partial(row_tenant, self._keys.id_text, connection.dialect, tenant)
-            create(connection, table, schema, entities, id_of, tenant_of, search)
-        else:
-            drop(connection, table, schema, search)
+    def refusal(self, connection: Connection, table: Table) -> str:
+        return REFUSED.get(relation(connection, table).relkind, "")
+
+    def plan(self, connection: Connection, markings: Sequence[Marking]) -> list[Trigger]:
+        search = self._templates.names["search"]
+        own_schema = connection.exec_driver_sql(OWN_SCHEMA, (search,)).scalar_one()
+        return [self._planned(connection, table, of_table, own_schema) for table, of_table in by_table(markings)]
+
+    def _planned(self, connection: Connection, table: Table, markings: Sequence[Marking], own_schema: str) -> Trigger:
+        check_rights(connection, table, markings)
+        read = {other for marking in markings for other in marking.others}
+        marks = Marks(connection.dialect, f"{own_schema}.kdb_dirty", differs, schemas(connection, read))
+        name = trigger_name(markings[0].entity, schema_of(table, connection), table.name)
+        function = f"{own_schema}.{name}"
+        statements = {event: "\n        ".join(marks.statements(markings, event)) for event in EVENTS}
+        named = {
+            "function": function,
+            "dirty": marks.dirty,
+            "search": f"{own_schema}.kdb_search",
+            "entities": ", ".join(sorted({_text(marking.entity) for marking in markings})),
+            "events": "\n      ".join(EVENT.format(event=e, statements=sql) for e, sql in statements.items()),
+        }
+        tag = _tag("".join(named.values()))
+        inner = connection.exec_driver_sql(INNER, (_table(connection, table),)).all()
+        made = [FUNCTION.format(**named, tag=tag)]
+        for one, has_rows in inner:
+            on = {"name": name, "table": one.replace("%", "%%"), "function": function}
+            made += [each.format(**on) for each in ([ROWS] if has_rows else []) + [WHOLE]]
+        return Trigger(function, table.name, tuple(made))
+
+    def make(self, connection: Connection, trigger: Trigger) -> None:
+        for statement in trigger.statements:
+            connection.exec_driver_sql(statement)
+
+    def drop(self, connection: Connection, names: Sequence[str]) -> None:
+        """With a function go its triggers, whoever is the tables' owner."""
+        for name in names:
+            connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {name}() CASCADE")
+
+    def present(self, connection: Connection, names: Sequence[str]) -> Mapping[str, str]:
+        query = text(PRESENT).bindparams(bindparam("names", list(names), expanding=True))
+        return {row.name: digest_of(row.prosrc, row.triggers) for row in connection.execute(query)}
 
     def may_replace(self, table: Table, prefixes: str = "") -> bool:
         return False
@@ -81,54 +127,50 @@ class PostgreSQLTriggers:
         return nullcontext(list)
 
 
-def create(
-    connection: Connection,
-    table: Table,
-    schema: str | None,
-    entities: Sequence[str],
-    id_of: Callable[[str], str],
-    tenant_of: Callable[[str], str],
-    search: str,
-) -> None:
-    """`id_of` and `tenant_of` render the id and the tenant of the row OLD or NEW as SQL, `search` names the index's
-    table. The table is in `schema`, or where the search path finds it."""
-    own_schema = connection.exec_driver_sql(OWN_SCHEMA, (search,)).scalar_one()
-    names = {
-        "function": _function(connection, table, schema, own_schema),
-        "table": _table(connection, table, schema),
-        "dirty": f"{own_schema}.kdb_dirty",
-        "search": f"{own_schema}.kdb_search",
-        "entities": f"ARRAY[{', '.join(map(_text, entities))}]::text[]",
-        "old": id_of("OLD"),
-        "new": id_of("NEW"),
-        "was": tenant_of("OLD"),
-        "now": tenant_of("NEW"),
-    }
-    names["tag"] = _tag("".join(names.values()))
-    for statement in (FUNCTION, ROWS, WHOLE):
-        connection.exec_driver_sql(statement.format(**names))
+def differs(one: str, other: str) -> str:
+    """As texts: types such as json cannot be compared, and citext has equal values that differ."""
+    return f"{one}::text IS DISTINCT FROM {other}::text"
 
 
-def drop(connection: Connection, table: Table, schema: str | None, search: str) -> None:
-    own_schema = connection.exec_driver_sql(OWN_SCHEMA, (search,)).scalar_one()
-    for name in ("kdb_track", "kdb_track_truncate"):
-        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {_table(connection, table, schema)}")
-    connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {_function(connection, table, schema, own_schema)}()")
+def relation(connection: Connection, table: Table) -> Any:
+    """Raises InvalidInput for one that is not there."""
+    name = _table(connection, table)
+    found = connection.exec_driver_sql(RELATION, (name,)).first()
+    if found is None:
+        raise InvalidInput(f"there is no table {name} in this database")
+    return found
 
 
-def _table(connection: Connection, table: Table, schema: str | None) -> str:
-    """For the driver, to which % begins a bind."""
+def check_rights(connection: Connection, table: Table, markings: Sequence[Marking]) -> None:
+    """Raises InvalidInput where the role may not put triggers on the table, or not read what they read."""
+    if not (found := relation(connection, table)).may_trigger:
+        raise lacking(found.role, "TRIGGER", _table(connection, table))
+    for other in {other.fullname: other for marking in markings for other in marking.others}.values():
+        if not (found := relation(connection, other)).may_select:
+            raise lacking(found.role, "SELECT", _table(connection, other))
+
+
+def lacking(role: str, right: str, table: str) -> InvalidInput:
+    return InvalidInput(
+        f"the role {role} has no right {right} on {table}, which triggers that mark its rows need. As its owner: "
+        f'GRANT {right} ON {table} TO "{role}";'
+    )
+
+
+def schemas(connection: Connection, tables: set[Table]) -> dict[str | None, str | None]:
+    """What the schemas of these tables are to a function that has no search path. Raises InvalidInput where tables
+    without a schema are in several."""
+    found: dict[str | None, str | None] = dict(schema_map(connection))
+    without = {relation(connection, table).nspname for table in tables if schema_of(table, connection) is None}
+    if len(without) > 1:
+        names = ", ".join(sorted(without))
+        raise InvalidInput(f"tables that are searched together are in the schemas {names}: map them with their schemas")
+    return {**found, **({None: without.pop()} if without else {})}
+
+
+def _table(connection: Connection, table: Table) -> str:
     quote = connection.dialect.identifier_preparer.quote
-    return ".".join(quote(name) for name in (schema, table.name) if name)
-
-
-def _function(connection: Connection, table: Table, schema: str | None, own_schema: str) -> str:
-    """One a table: PostgreSQL truncates longer names to NAME_BYTES, and then two of them may be the same."""
-    name = f"kdb_track_{schema}.{table.name}" if schema else f"kdb_track_{table.name}"
-    if schema or len(name.encode()) > NAME_BYTES:
-        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-        name = f"kdb_track_{table.name[:NAME_SHOWN]}_{digest}"
-    return f"{own_schema}.{connection.dialect.identifier_preparer.quote(name)}"
+    return ".".join(quote(name) for name in (schema_of(table, connection), table.name) if name).replace("%%", "%")
 
 
 def _text(entity: str) -> str:

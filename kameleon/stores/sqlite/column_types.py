@@ -23,7 +23,7 @@ def adapt(connection: Connection, table: Table, keys: Collection[str]) -> dict[s
     """Set the types of a reflected table's columns. Returns the expressions that are read in the place of columns, not
     of `keys`, by their names."""
     binds = {"table": table.name, "schema": table.schema or "main"}
-    declared = {name: type_ for name, type_ in connection.exec_driver_sql(COLUMNS, binds)}
+    declared: dict[str, str] = dict(map(tuple, connection.exec_driver_sql(COLUMNS, binds)))
     expressions: dict[str, Any] = {}
     for column in table.columns:
         column.type = adapted(column.type, declared.get(column.name, ""))
@@ -88,7 +88,7 @@ class AnyNumber(types.Numeric[Any]):
     def __init__(self, precision: int | None = None, scale: int | None = None) -> None:
         super().__init__(precision, scale, asdecimal=False)
 
-    result_processor = as_it_is  # type: ignore[assignment]
+    result_processor = as_it_is
 
 
 class AnyBinary(types.LargeBinary):
@@ -105,7 +105,7 @@ class Kept:
 
 class AnyBoolean(types.Boolean):
     cache_ok = True
-    result_processor = tolerant(lambda value: bool(value) if value in (0, 1) else value)  # type: ignore[assignment]
+    result_processor = tolerant(lambda value: bool(value) if value in (0, 1) else value)
 
 
 def _moment(value: Any) -> datetime:
@@ -124,6 +124,12 @@ class _Normal(types.DateTime):
 
     def bind_processor(self, dialect: Any) -> Any:
         return _bound
+
+
+class _Day(types.Date):
+    """Of what `date` makes."""
+
+    cache_ok = True
 
 
 class AnyDateTime(Kept, sqlite.DATETIME):
@@ -151,11 +157,11 @@ class AnyDate(Kept, sqlite.DATE):
         def operate(self, op: Any, *other: Any, **options: Any) -> Any:
             if op not in COMPARED or other[0] is None:
                 return super().operate(op, *other, **options)
-            return op(func.date(self.expr, type_=sqlite.DATE()), *other, **options)
+            return op(func.date(self.expr, type_=_Day()), *other, **options)
 
     comparator_factory = Comparator
 
 
 class AnyTime(Kept, sqlite.TIME):
     cache_ok = True
-    result_processor = tolerant(time.fromisoformat)  # type: ignore[assignment]
+    result_processor = tolerant(time.fromisoformat)

@@ -49,7 +49,7 @@ def make_store(
         scopes=scopes,
         postings=SQLitePostings(),
         vectors=vectors,
-        triggers=SQLiteTriggers(keys),
+        triggers=SQLiteTriggers(),
         policies=SQLitePolicies(),
         health=SQLiteHealth(engine, tables, vectors),
         settings=settings,

@@ -1,21 +1,20 @@
-"""Triggers that mark rows, in SQLite. Imports `errors`.
+"""Triggers that mark rows, in SQLite. Imports this package alone.
 
 REPLACE deletes the rows that collide with a new one without their DELETE triggers (unless recursive_triggers is on), so
 triggers before an INSERT or UPDATE mark those: the rows that have its values of a unique index.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Subquery, Table, column, select, text
+from sqlalchemy import table as table_of
 
-from ...errors import InvalidInput
-from ..tables import quoted_text, schema_of
-from ..values import row_id, row_tenant
-from .keys import SQLiteKeys
+from ..marking import EVENTS, Marking, Marks, RowValue, Trigger, by_table, digest_of, trigger_name
+from ..tables import schema_of
 
 CREATE = """
     CREATE {kind}TRIGGER {name} {moment} {event} ON {table} FOR EACH ROW
@@ -23,13 +22,9 @@ CREATE = """
       {marks}
     END
 """
-MARK = "INSERT INTO kdb_dirty (tenant, entity_name, record_id) VALUES ({tenant}, {entity}, {id});"
-MARK_REPLACED = (
-    "INSERT INTO kdb_dirty (tenant, entity_name, record_id) SELECT {tenant}, {entity}, {id} FROM {table} AS there "
-    "WHERE {same}"
-)
-EVENTS = {"INSERT": ("NEW",), "UPDATE": ("OLD", "NEW"), "DELETE": ("OLD",)}
 REPLACING = ("INSERT", "UPDATE")
+KIND = "SELECT type, sql FROM {schema}.sqlite_master WHERE type IN ('table', 'view') AND name = ?"
+MADE = "SELECT sql FROM {schema}.sqlite_master WHERE type = 'trigger' AND name = ?"
 UNIQUE = """
     SELECT i.name, s.sql FROM pragma_index_list(:table, :schema) AS i
     LEFT JOIN {schema}.sqlite_master AS s ON s.type = 'index' AND s.name = i.name WHERE i."unique"
@@ -48,23 +43,52 @@ class UniqueIndex(NamedTuple):
 
 @dataclass(eq=False)
 class SQLiteTriggers:
-    _keys: SQLiteKeys
-
-    def set(
-        self,
-        connection: Connection,
-        table: Table,
-        key: Sequence[tuple[Any, str]],
-        entities: Sequence[str],
-        tenant: tuple[Any, str] | None = None,
-    ) -> None:
+    def refusal(self, connection: Connection, table: Table) -> str:
         schema = schema_of(table, connection)
-        if entities:
-            id_of = partial(row_id, self._keys.id_text, connection.dialect, key)
-            tenant_of = partial(row_tenant, self._keys.id_text, connection.dialect, tenant)
-            create(connection, table, schema, entities, id_of, tenant_of)
-        else:
-            drop(connection, table, schema)
+        statement = KIND.format(schema=_quoted_schema(connection, schema))
+        kind, sql = connection.exec_driver_sql(statement, (table.name,)).first() or ("", "")
+        if kind == "view":
+            return "is a view"
+        if sql and sql.upper().startswith("CREATE VIRTUAL"):
+            return "is a virtual table"
+        if schema and not self._is_in_main(connection, schema):
+            return (
+                "is in an attached database, whose triggers cannot write to this index. "
+                "Open that file with an engine of its own"
+            )
+        return ""
+
+    def plan(self, connection: Connection, markings: Sequence[Marking]) -> list[Trigger]:
+        found: list[Trigger] = []
+        for table, of_table in by_table(markings):
+            schema = schema_of(table, connection)
+            names = {one.schema for marking in of_table for one in (table, *marking.others)}
+            schemas: dict[str | None, str | None] = dict.fromkeys(name for name in names if name)
+            marks = Marks(connection.dialect, "kdb_dirty", differs, schemas)
+            name = trigger_name(of_table[0].entity, schema, table.name)
+            for moment, event, statements in _statements(connection, table, schema, marks, of_table):
+                qualified = f"{_quoted_schema(connection, schema)}.{name}_{moment.lower()}_{event.lower()}"
+                named = {"name": qualified, "table": _quoted(connection, table)}
+                lines = "\n      ".join(statements)
+                sql = CREATE.format(kind="", moment=moment, event=event, marks=lines, **named)
+                found.append(Trigger(qualified, table.name, (sql,)))
+        return found
+
+    def make(self, connection: Connection, trigger: Trigger) -> None:
+        for statement in trigger.statements:
+            connection.exec_driver_sql(statement)
+
+    def drop(self, connection: Connection, names: Sequence[str]) -> None:
+        for name in names:
+            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+
+    def present(self, connection: Connection, names: Sequence[str]) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        for qualified in names:
+            schema, _, name = qualified.rpartition(".")
+            if sql := connection.exec_driver_sql(MADE.format(schema=schema), (name,)).scalar():
+                found[qualified] = digest_of(sql)
+        return found
 
     def may_replace(self, table: Table, prefixes: str = "") -> bool:
         return "REPLACE" in prefixes.upper() or replaces(table)
@@ -74,45 +98,44 @@ class SQLiteTriggers:
     ) -> AbstractContextManager[Callable[[], list[tuple[Any, ...]]]]:
         return replaced(connection, table, schema_of(table, connection), key)
 
-
-def create(
-    connection: Connection,
-    table: Table,
-    schema: str | None,
-    entities: Sequence[str],
-    id_of: Callable[[str], str],
-    tenant_of: Callable[[str], str],
-) -> None:
-    """`id_of` and `tenant_of` render the id and the tenant of a row, OLD, NEW or another name, as SQL."""
-    drop(connection, table, schema)
-    _check_is_in_main(connection, table, schema)
-    for event, rows in EVENTS.items():
-        marks = [
-            MARK.format(tenant=tenant_of(row), entity=quoted_text(entity), id=id_of(row))
-            for row in rows
-            for entity in entities
-        ]
-        _create(connection, table, schema, "AFTER", event, marks)
-    for event in REPLACING:
-        marks = [
-            MARK_REPLACED.format(
-                tenant=tenant_of("there"),
-                entity=quoted_text(entity),
-                id=id_of("there"),
-                table=_quoted(connection, table),
-                same=same,
-            )
-            for same in _collisions(connection, table, schema)
-            for entity in entities
-        ]
-        others = f" AND {id_of('there')} <> {id_of('OLD')};" if event == "UPDATE" else ";"
-        if marks:
-            _create(connection, table, schema, "BEFORE", event, [mark + others for mark in marks])
+    @staticmethod
+    def _is_in_main(connection: Connection, schema: str) -> bool:
+        """A trigger can write to tables of its own database alone."""
+        master = f"{_quoted_schema(connection, schema)}.sqlite_master"
+        return connection.exec_driver_sql(f"SELECT 1 FROM {master} WHERE name = 'kdb_dirty'").first() is not None
 
 
-def drop(connection: Connection, table: Table, schema: str | None) -> None:
-    for moment, event in [*(("AFTER", event) for event in EVENTS), *(("BEFORE", event) for event in REPLACING)]:
-        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {_name(connection, table, schema, moment, event)}")
+def differs(one: str, other: str) -> str:
+    """Whatever the order of the column."""
+    return f"{one} IS NOT {other} COLLATE BINARY"
+
+
+def _statements(
+    connection: Connection, table: Table, schema: str | None, marks: Marks, markings: Sequence[Marking]
+) -> Iterator[tuple[str, str, list[str]]]:
+    """The statements of each trigger, by the moment and the event that it fires at."""
+    for event in EVENTS:
+        yield "AFTER", event, marks.statements(markings, event)
+    collisions = _collisions(connection, table, schema)
+    for event in REPLACING if collisions else ():
+        yield (
+            "BEFORE",
+            event,
+            [
+                marks.statement(marking.records(partial(RowValue, "there")).select_from(there))
+                for same in collisions
+                for marking in markings
+                for there in [_replaced_rows(table, marks, marking, event, same)]
+            ],
+        )
+
+
+def _replaced_rows(table: Table, marks: Marks, marking: Marking, event: str, same: str) -> Subquery:
+    """The rows that have the values of NEW, but of an update the row itself."""
+    one = table_of(table.name, *(column(each.name) for each in table.columns)).alias("one")
+    key = list(table.primary_key.columns) or marking.linking
+    condition = same if event == "INSERT" else f"{same} AND {marks.differ(key, 'one', 'OLD')}"
+    return select(one).where(text(condition.replace(":", r"\:"))).subquery("there")
 
 
 @contextmanager
@@ -150,34 +173,9 @@ def replaces(table: Table) -> bool:
     """Whether a constraint of the table makes every write of a row delete those that it collides with."""
     options = [constraint.dialect_options["sqlite"] for constraint in table.constraints]
     chosen = [option.get("on_conflict") for option in options]
-    for column in table.columns:
-        chosen += [value for name, value in column.dialect_options["sqlite"].items() if name.startswith("on_conflict")]
+    for one in table.columns:
+        chosen += [value for name, value in one.dialect_options["sqlite"].items() if name.startswith("on_conflict")]
     return any(str(value).upper() == "REPLACE" for value in chosen)
-
-
-def _create(
-    connection: Connection, table: Table, schema: str | None, moment: str, event: str, marks: Sequence[str]
-) -> None:
-    connection.exec_driver_sql(
-        CREATE.format(
-            kind="",
-            name=_name(connection, table, schema, moment, event),
-            moment=moment,
-            event=event,
-            table=_quoted(connection, table),
-            marks="\n      ".join(marks),
-        )
-    )
-
-
-def _check_is_in_main(connection: Connection, table: Table, schema: str | None) -> None:
-    """A trigger can write to tables of its own database alone. Raises InvalidInput."""
-    master = f"{_quoted_schema(connection, schema)}.sqlite_master"
-    if schema and not connection.exec_driver_sql(f"SELECT 1 FROM {master} WHERE name = 'kdb_dirty'").first():
-        raise InvalidInput(
-            f"{schema}.{table.name} is in an attached database, whose triggers cannot write to this index. "
-            "Open that file with an engine of its own"
-        )
 
 
 def _collisions(connection: Connection, table: Table, schema: str | None) -> list[str]:
@@ -255,9 +253,3 @@ def _quoted_schema(connection: Connection, schema: str | None) -> str:
 
 def _qualified(connection: Connection, table: Table, schema: str | None) -> str:
     return f"{_quoted_schema(connection, schema)}.{_quoted(connection, table)}"
-
-
-def _name(connection: Connection, table: Table, schema: str | None, moment: str, event: str) -> str:
-    before = "replaced_" if moment == "BEFORE" else ""
-    name = connection.dialect.identifier_preparer.quote(f"kdb_track_{table.name}_{before}{event.lower()}")
-    return f"{_quoted_schema(connection, schema)}.{name}"

@@ -1,0 +1,115 @@
+"""What triggers put into `kdb_dirty`: the records that a change to a row concerns, as SQL. Imports `stores`."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Dialect, Select, Table
+from sqlalchemy.ext.compiler import compiles
+
+EVENTS: Mapping[str, tuple[str, ...]] = {"INSERT": ("NEW",), "UPDATE": ("NEW", "OLD"), "DELETE": ("OLD",)}
+"""The rows that a trigger has, by what fires it."""
+NAME_SHOWN = 16
+"""Characters of a table's and an entity's name in that of a trigger, which PostgreSQL bounds at 63 bytes."""
+
+ValueOf = Callable[[Any], ColumnElement[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Marking:
+    """Which records of an entity a change to a row of `table` concerns. `records` makes a query of their tenant, entity
+    name and record id of the values of the row's columns. `linking` are the columns that name the records: those that
+    the row named before an update are marked where one of these changed. `watched` are those whose update is marked,
+    None for all. The query reads the `others`."""
+
+    table: Table
+    entity: str
+    records: Callable[[ValueOf], Select[Any]]
+    linking: Sequence[Any]
+    watched: Sequence[Any] | None = None
+    others: Sequence[Table] = ()
+
+
+class Trigger(NamedTuple):
+    """One to make: its name, as SQL has it, the name of its table to show, and the statements that make it."""
+
+    name: str
+    table: str
+    statements: tuple[str, ...]
+
+
+class RowValue(ColumnElement[Any]):
+    """A column of a trigger's row, OLD, NEW or an alias."""
+
+    inherit_cache = False
+
+    def __init__(self, row: str, column: Any) -> None:
+        self.row = row
+        self.name = column.name
+        self.type = column.type
+
+
+@compiles(RowValue)
+def _row_value(element: RowValue, compiler: Any, **_: Any) -> str:
+    return f"{element.row}.{compiler.preparer.quote(element.name)}"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Renders statements that put marks into the table `dirty`. `differs` renders whether two values are different
+    ones, however their type compares them; `schemas` translates those of the tables that are read."""
+
+    dialect: Dialect
+    dirty: str
+    differs: Callable[[str, str], str]
+    schemas: Mapping[str | None, str | None] = field(default_factory=dict)
+
+    def statements(self, markings: Iterable[Marking], event: str) -> list[str]:
+        """Those of a trigger that INSERT, UPDATE or DELETE fires."""
+        return [
+            self.statement(marking.records(partial(RowValue, row)), self._conditions(marking, event, row))
+            for marking in markings
+            for row in EVENTS[event]
+        ]
+
+    def statement(self, records: Select[Any], conditions: Sequence[str] = ()) -> str:
+        """A row whose key is null is no record."""
+        compiled = records.compile(
+            dialect=self.dialect,
+            schema_translate_map=dict(self.schemas) or None,
+            render_schema_translate=bool(self.schemas),
+            compile_kwargs={"literal_binds": True},
+        )
+        names = "tenant, entity_name, record_id"
+        wanted = " AND ".join(["record_id IS NOT NULL", *conditions])
+        return f"INSERT INTO {self.dirty} ({names}) SELECT {names} FROM ({compiled}) AS records WHERE {wanted};"
+
+    def _conditions(self, marking: Marking, event: str, row: str) -> list[str]:
+        columns = marking.linking if row == "OLD" else marking.watched
+        return [] if event != "UPDATE" or columns is None else [self.differ(columns, "OLD", "NEW")]
+
+    def differ(self, columns: Iterable[Any], one: str, other: str) -> str:
+        """Renders whether one of these columns has different values in two rows."""
+        names = [self.dialect.identifier_preparer.quote(column.name) for column in columns]
+        return f"({' OR '.join(self.differs(f'{one}.{name}', f'{other}.{name}') for name in names)})"
+
+
+def by_table(markings: Iterable[Marking]) -> Iterator[tuple[Table, list[Marking]]]:
+    found: dict[Table, list[Marking]] = {}
+    for marking in markings:
+        found.setdefault(marking.table, []).append(marking)
+    yield from found.items()
+
+
+def trigger_name(entity: str, schema: str | None, table: str) -> str:
+    """One for an entity and a table; in ASCII, so that it needs no quotes."""
+    digest = hashlib.blake2b("\0".join((entity, schema or "", table)).encode(), digest_size=5).hexdigest()
+    shown = (re.sub(r"\W", "_", name, flags=re.ASCII)[:NAME_SHOWN].lower() for name in (entity, table))
+    return "_".join(("kdb_track", *shown, digest))
+
+
+def digest_of(*texts: str) -> str:
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
