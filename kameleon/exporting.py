@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from .content import bound_tenant, check_tenants
 from .entities import named
-from .errors import TenantRequired, is_secret_name
+from .errors import InvalidInput, TenantRequired, is_secret_name
 from .files.vectors import EMBEDDING, MODEL, PASSAGES
 from .files.writing import Column, Row, write
 from .indexing.index import HasIndex, Index
@@ -59,6 +59,15 @@ class Export:
         self._with_embeddings = with_embeddings
         has_field = self._mapped is not None or (self._stored is not None and bool(self._stored.tenant_field))
         self._has_tenant = is_tenanted and not has_field
+        self._check_names()
+
+    def _check_names(self) -> None:
+        names = [column.name for column in self.columns]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InvalidInput(
+                f"{self.entity} has a field {twice[0]!r}, which an export gives to what it adds: rename the field, or "
+                "leave the embeddings out"
+            )
 
     @property
     def columns(self) -> list[Column]:

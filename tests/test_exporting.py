@@ -142,6 +142,13 @@ def test_tenants_are_named_and_their_records_kept_apart(search: SearchEngine) ->
     assert [row["tenant"] for row in Export(search, "T", tenant=ALL_TENANTS)] == ["a", "b"]
 
 
+def test_a_field_that_an_export_would_replace_is_refused(search: SearchEngine) -> None:
+    RecordStore(search).insert("D", [{"id": "1", "title": "red fox", "embedding": "of my own"}])
+    assert lines(Export(search, "D")) == [{"id": "1", "title": "red fox", "embedding": "of my own"}]
+    with pytest.raises(InvalidInput, match="has a field 'embedding'"):
+        Export(search, "D", with_embeddings=True)
+
+
 def test_indexed_texts_are_exported_as_text(search: SearchEngine) -> None:
     search.index_record("X", "1", "hello world")
     assert lines(Export(search, "X")) == [{"id": "1", "text": "hello world"}]

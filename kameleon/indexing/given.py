@@ -10,7 +10,7 @@ from ..embeddings.passages import MAX_PASSAGES
 from ..errors import InvalidInput, InvalidRecord, ModelMismatch, NoProvider, TextRefused, seen
 from ..stores.catalog import mismatch
 from ..stores.values import Embedding, Entry
-from ..values import Generation, Ref
+from ..values import Generation, Noise, Ref
 
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
@@ -109,6 +109,17 @@ def _place(passage: Any, length: int) -> tuple[int, int]:
         f"a passage is {{'start': 0, 'end': 900, 'embedding': […]}}, places in a text of {length} characters, not "
         f"{seen(passage, 80)}"
     )
+
+
+def sampled_noise(rows: Sequence[Embedding]) -> Noise | None:
+    """The noise of a model that nothing can be asked of: that of the first vectors, each of another record. None where
+    these are too few."""
+    from numpy import frombuffer  # slow to load
+
+    from ..embeddings.noise import SENTENCES, noise_of
+
+    vectors = [row.vector for row in rows if row.passage == 0 and row.vector is not None][: len(SENTENCES)]
+    return noise_of([frombuffer(vector, "<f4") for vector in vectors])
 
 
 def is_stored(rows: Sequence[Embedding], stored: Sequence[Embedding]) -> bool:
