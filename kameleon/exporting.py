@@ -1,6 +1,7 @@
 """Gives the records of an entity, with their embeddings, for a file or another place. Imports `values`, `errors`,
 `content`, `files`, `stores`, `indexing`, `orm`, `records` and `entities`."""
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -30,8 +31,6 @@ TENANTS = 2**31 - 1
 """Bounds the tenants whose records are exported to all."""
 WRITTEN = ("text", "integer", "number", "boolean")
 """The types of columns that Parquet has, too; others are found in the values."""
-DIGITS = "%.9g"
-"""Enough of them to read the same float32 again."""
 
 
 class Export:
@@ -87,12 +86,15 @@ class Export:
 
     def write(self, stream: BinaryIO, format: str = "jsonl") -> int:
         """Write the rows to a binary stream, as jsonl, csv or parquet; returns how many."""
-        return write(stream, format, self.columns, lambda: self)
+        return write(stream, format, self.columns, lambda: self, lambda: self._read(with_embeddings=False))
 
     def __iter__(self) -> Iterator[Row]:
+        return self._read(with_embeddings=self._with_embeddings)
+
+    def _read(self, *, with_embeddings: bool) -> Iterator[Row]:
         for tenant in self._owners():
             after = Ref(self.entity, "", tenant)
-            while page := self._page(after):
+            while page := self._page(after, with_embeddings):
                 yield from page.values()
                 after = list(page)[-1]
 
@@ -103,19 +105,19 @@ class Export:
             found = self._index.store.contents.tenants(connection, TENANTS)
         return ["", *sorted(status.tenant for status in found)]
 
-    def _page(self, after: Ref) -> dict[Ref, Row]:
+    def _page(self, after: Ref, with_embeddings: bool) -> dict[Ref, Row]:
         """The next rows by ref, in the order of their ids; of a mapped class empty for one whose row is gone."""
         with self._index.reading(tenants=(after.tenant,)) as connection:
             read = self._index.store.exports.records(connection, after, RECORDS_A_PAGE)
             page = [stored for stored in read if stored.entry.ref.entity == self.entity]
             rows = self._rows(connection, page)
-            embeddings = self._embeddings(connection, page) if self._with_embeddings else {}
+            embeddings = self._embeddings(connection, page) if with_embeddings else {}
         owner = {"tenant": after.tenant} if self._has_tenant else {}
         made: dict[Ref, Row] = {
             ref: {"id": ref.id, **owner, **fields, **embeddings.get(ref, {})} for ref, fields in rows.items()
         }
         if page and not made:  # their rows are gone: what follows is still to come
-            return self._page(page[-1].entry.ref)
+            return self._page(page[-1].entry.ref, with_embeddings)
         return made
 
     def _rows(self, connection: Connection, page: Sequence[Stored]) -> dict[Ref, Mapping[str, Any]]:
@@ -152,10 +154,8 @@ def as_fields(embeddings: Sequence[Embedding], generation: Generation | None) ->
 
 
 def numbers(vector: bytes | None) -> list[float]:
-    """The numbers of float32 bytes, each with as many digits as it has."""
-    from numpy import frombuffer  # slow to load
-
-    return [float(DIGITS % number) for number in frombuffer(vector or b"", "<f4").tolist()]
+    """The numbers of float32 bytes."""
+    return array("f", vector or b"").tolist()
 
 
 def model_text(generation: Generation) -> str:
