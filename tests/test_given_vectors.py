@@ -126,6 +126,15 @@ def test_a_vector_that_cannot_be_stored_is_refused_with_its_position(
     assert len(store.list("D")) == 1
 
 
+def test_dimensions_of_a_call_that_was_refused_are_not_kept(search: SearchEngine) -> None:
+    store = RecordStore(search)
+    with pytest.raises(InvalidRecord, match="the model has 2"):
+        store.insert("D", RECORDS, embeddings=[[1.0, 0.0], *VECTORS[1:]])
+    assert store.insert("D", RECORDS, embeddings=VECTORS).index.reused == 3
+    with pytest.raises(InvalidRecord, match="the model has 3"):
+        store.insert("D", [{"id": "4", "title": "x"}], embeddings=[[1.0, 0.0]])
+
+
 def test_embeddings_are_one_a_record(search: SearchEngine) -> None:
     with pytest.raises(InvalidInput, match="2 places for 3 records"):
         RecordStore(search).insert("D", RECORDS, embeddings=VECTORS[:2])

@@ -135,8 +135,8 @@ def _are_close(one: bytes | None, other: bytes | None) -> bool:
     if one is None or other is None or len(one) != len(other):
         return one == other
     first, second = np.frombuffer(one, "<f4"), np.frombuffer(other, "<f4")
-    rtol = FLOAT16 if len(first) > MAX_FLOAT32 else 0.0
-    return bool(np.allclose(first, second, rtol=rtol, atol=FLOAT32))
+    bound = FLOAT32 + FLOAT16 * np.abs(second) if len(first) > MAX_FLOAT32 else FLOAT32
+    return bool((np.abs(first - second) <= bound).all())
 
 
 def check_models(index: "Index", models: Collection[str], dimensions: int | None, *, is_named: bool) -> None:
