@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 from sqlalchemy import Connection, distinct, func, select
 
 from .content import SearchFields, check_entity, field_options
-from .errors import InvalidInput, SchemaMissing, UnknownEntity, seen
+from .errors import EntityExists, InvalidInput, SchemaMissing, UnknownEntity, seen
 from .indexing.dropping import drop_entity
 from .indexing.index import Index
 from .indexing.writer import Progress
@@ -136,12 +136,7 @@ class ExistingTables:
     def get(self, name: str) -> type:
         """The entity of a table. Raises UnknownEntity."""
         with self._index.reading() as connection:
-            found = self._entities.declare(connection)
-        if problem := self._entities.problems.get(name):
-            raise InvalidInput(problem)
-        if name not in found:
-            raise UnknownEntity(f"no table was added as {seen(name)}. Added: {', '.join(found) or 'none'}")
-        return found[name]
+            return self._made(connection, name)
 
     def list(self) -> list[TableDefinition]:
         """The definitions, by name."""
@@ -178,17 +173,30 @@ class ExistingTables:
         if found != definition:
             checked(connection, definition)
             self._entities.write(connection, definition)
-        cls = self._entities.declare(connection)[definition.entity]
+        cls = self._made(connection, definition.entity)
         tracking = sessions_of(self._index).tracking
         if tracking.may_track(connection, cls):
             tracking.track(cls, connection)
         return cls
+
+    def _made(self, connection: Connection, name: str) -> type:
+        """Raises InvalidInput for a table that was changed since, UnknownEntity."""
+        found = self._entities.declare(connection)
+        if problem := self._entities.problems.get(name):
+            raise InvalidInput(problem)
+        if name not in found:
+            raise UnknownEntity(f"no table was added as {seen(name)}. Added: {', '.join(found) or 'none'}")
+        return found[name]
 
     def _check_same(
         self, connection: Connection, definition: TableDefinition, *, replace: bool
     ) -> TableDefinition | None:
         """The definition of that name so far. Raises InvalidInput where it is another."""
         found = self._entities.read(connection).get(definition.entity)
+        if found is None and definition.entity in self._index.catalog.entities(connection):
+            raise EntityExists(
+                f"entity {seen(definition.entity)} has stored records: give the table another name with --name (name=)"
+            )
         if found is None or found == definition or replace:
             return found
         raise InvalidInput(
