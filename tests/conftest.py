@@ -112,6 +112,12 @@ SLOW = {
     "test_gunicorn.py": ["test_preloaded_workers_answer"],
     "test_hostile.py": ["test_hostile_input_is_stored_unchanged_or_refused_with_our_errors"],
     "test_identity.py": ["test_a_fingerprint_is_equal_in_every_process"],
+    "test_importers.py": [
+        "test_a_chroma_folder_is_imported",
+        "test_a_folder_that_is_none_of_chromas_is_refused",
+        "test_a_lancedb_table_is_imported",
+        "test_the_command_imports_a_chroma_folder",
+    ],
     "test_keyword_changes.py": [
         "test_a_fold_or_merge_that_is_killed_never_was",
         "test_after_each_change_the_index_is_what_the_records_are",
@@ -199,6 +205,7 @@ SLOW = {
         "test_an_engine_with_a_provider_object_stays_with_its_own_embeddings",
         "test_where_the_model_s_folder_is_gone_an_engine_opened_by_name_goes_by_keywords",
     ],
+    "test_table_triggers.py": ["test_what_a_killed_process_committed_is_indexed_by_the_next"],
     "test_verdicts.py": [
         "test_a_broken_provider_leaves_keywords_and_pending",
         "test_a_reindex_ends_although_the_server_fails_on_a_text",
