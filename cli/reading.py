@@ -69,6 +69,7 @@ def sources_of(given: Sequence[str], named: Sequence[str]) -> list[Source]:
         text = "\n".join(records)
         return [Source(ARGUMENT, stream=io.BytesIO(text.encode("utf-8", "surrogateescape")))]
     paths = [*given, *named]
+    paths = [] if paths == ["-"] else paths
     if not paths and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("no records: pipe them in, name files, or give JSON as an argument")
     try:

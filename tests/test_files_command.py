@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import os
 import shlex
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +135,14 @@ def test_options_that_no_file_has_are_refused_before_anything_is_read(
     assert run("entity", "list").stdout == ""
     run("data", "insert", "Film", "films.csv", "more.jsonl", "--quote", "none")
     assert len(stored(run)) == 3
+
+
+def test_a_named_pipe_and_a_hyphen_are_read(command: Callable[..., Any], tmp_path: Path) -> None:
+    run = checked(command)
+    run("data", "insert", "Film", "-", stdin=FILMS)
+    assert len(stored(run)) == 2
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit((tmp_path / "pipe").write_text, FILMS.replace("ferry", "boat"))
+        run("data", "insert", "Film", "pipe", "--on-conflict", "replace")
+    assert stored(run)[0]["title"] == "The long boat"
