@@ -118,7 +118,7 @@ class ExistingTables:
         """How much of a table is indexed. Raises UnknownEntity."""
         cls, sessions = self.get(name), sessions_of(self._index)
         mapped = sessions.mappings.searchable(cls)
-        found = syncing.status(self._index, name)
+        found = syncing.status(self._index, name, logs=False)
         with self._index.reading() as connection:
             total, rows = count_rows(connection, mapped)
             dirty = self._index.tables.dirty
