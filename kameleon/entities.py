@@ -98,6 +98,12 @@ def kind_of(search: HasIndex, name: str) -> Kind | None:
     return "indexed" if name in known.names else None
 
 
+def has_made_text(search: HasIndex, name: str) -> bool:
+    """Whether a function of a mapped class makes the texts of an entity, which no field has then."""
+    mapped = _mapped(search, name)
+    return mapped is not None and mapped.declaration.content is not None
+
+
 class Known:
     """The names that were in an index when one was last looked for that had not been among them."""
 

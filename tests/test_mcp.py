@@ -171,12 +171,14 @@ def test_hits_are_those_of_the_library(index: SearchEngine) -> None:
     assert call(index, "suggest", {"text": "cannot lo", "entity": "Ticket"}) == {"suggestions": ["cannot log"]}
 
 
-def test_a_mapped_class_is_searched_by_its_columns_and_shows_its_text_alone(index: SearchEngine) -> None:
+def test_a_mapped_class_is_searched_by_its_columns_and_shows_its_texts_and_filterable_columns(
+    index: SearchEngine,
+) -> None:
     found = call(index, "search", {"query": "lamp", "entity": "Lamp", "where": {"color": "red"}})
-    assert {hit["matched_text"] for hit in found["hits"]} == {"desk lamp 0", "desk lamp 1", "desk lamp 2"}
-    assert all("data" not in hit for hit in found["hits"])
+    rows = [{"title": f"desk lamp {n}", "color": "red"} for n in range(3)]
+    assert sorted((hit["data"] for hit in found["hits"]), key=lambda row: row["title"]) == rows
     fetched = call(index, "fetch", {"entity": "Lamp", "id": 1})
-    assert fetched == {"entity": "Lamp", "id": "1", "uri": "kameleon://Lamp/1", "text": "desk lamp 1"}
+    assert fetched == {"entity": "Lamp", "id": "1", "uri": "kameleon://Lamp/1", "data": rows[1]}
     assert call(index, "fetch", {"entity": "Page", "id": "p/1"})["text"] == "a page that lives elsewhere"
 
 

@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
+from starlette.testclient import TestClient
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.boosts import number, when
 from kameleon.documents import results_document
 from kameleon.entities import count_values, describe, kind_of, named
 from kameleon.errors import InvalidFilter, UnknownEntity
+from kameleon.evaluation import compare, evaluate
+from kameleon.server import app
+from kameleon.server.mcp.models import FetchArguments, ListEntitiesArguments, SearchArguments
+from kameleon.server.mcp.tools import Call, fetch, list_entities
+from kameleon.server.mcp.tools import search as tool_search
+from kameleon.server.serving import Serving
 
 BOOKS = (
     "CREATE TABLE books (isbn varchar(20) PRIMARY KEY, title text, blurb text, year integer, price numeric(6, 2), "
@@ -174,3 +181,46 @@ def test_texts_of_other_tables_are_shown(search: SearchEngine, engine: Engine) -
         {"author.name": "Emily", "title": "Hope", "author_id": 1},
         {"author.name": None, "title": "Hope again", "author_id": None},
     ]
+
+
+def test_the_server_shows_rows_and_writes_none(filled: SearchEngine) -> None:
+    client = TestClient(app(filled, write=True), "http://127.0.0.1")
+    found = client.post("/api/search", json={"query": "fox", "entity": "books", "where": {"year": 1990}}).json()
+    row = {"title": "The red fox", "blurb": "a quick fox", "year": 1990, "price": 12.5, "bought": "2020-01-02"}
+    assert [hit["data"] for hit in found["hits"]] == [row]
+    assert client.get("/api/records/books/1").json()["data"] == row
+    both = client.post("/api/search", json={"query": "fox", "facets": ["year"], "mode": "keyword"}).json()
+    assert {hit["entity"] for hit in both["hits"]} == {"books", "Note"}
+    assert both["facets"]["year"] == [{"value": 1990, "count": 2}, {"value": 2001, "count": 1}]
+    entities = {one["name"]: one["kind"] for one in client.get("/api/entities").json()["entities"]}
+    assert entities == {"books": "table", "Note": "records"}
+    refused = client.put("/api/records/books/1", json={"title": "x"})
+    assert "books is a table of this database" in refused.json()["detail"]
+    for options in ({"where": {"api_token": "s"}}, {"facets": ["api_token"]}):
+        assert "is named as a secret" in client.post("/api/search", json=options).json()["detail"]
+
+
+def test_tools_list_the_fields_and_values_of_a_table(filled: SearchEngine) -> None:
+    serving = Call(Serving(filled))
+    (books,) = list_entities(serving, ListEntitiesArguments(entity="books"))["entities"]
+    assert (books["kind"], books["records"]) == ("table", 3)
+    values = {field["name"]: field.get("values") for field in books["fields"]}
+    assert values["year"] == [{"value": 1990, "count": 1}, {"value": 2001, "count": 1}]
+    assert values["api_token"] is None
+    fetched = fetch(serving, FetchArguments(entity="books", id="2"))
+    assert fetched["data"]["title"] == "Lazy dogs"
+    assert "api_token" not in fetched["data"]
+    hits = tool_search(serving, SearchArguments(query="fox", entity="books"))["hits"]
+    assert {hit["data"]["title"] for hit in hits} >= {"The red fox", "Lazy dogs"}
+
+
+def test_rules_pins_and_judgements_name_rows(filled: SearchEngine) -> None:
+    options: dict[str, Any] = {"mode": "keyword"}
+    assert refs(filled.search("fox", pin=[("books", "3")], **options))[0] == "books/3"
+    filled.rules.set("dogs", pin=[("books", "3")], hide=[("books", "2")])
+    assert refs(filled.search("dogs", entity="books", **options)) == ["books/3"]
+    filled.judgements.set("red fox", [("books", "1")])
+    measured = evaluate(filled, entities=["books"])
+    assert (measured.queries, measured.unknown) == (1, 0)
+    compared = compare(filled, before={"where": {"year": 2001}}, entities=["books"])
+    assert (compared.wins, compared.queries[0].ndcg_before) == (1, 0.0)

@@ -1,7 +1,7 @@
 """Refuses to filter, count or order by columns that hold secrets. Imports `errors`.
 
-Answers have the searchable text of a mapped class's records and no columns; a facet has a column's values, and filters
-and orders find them out.
+Answers have the texts and the filterable columns of a row, none that is named as a secret; a facet has a column's
+values, and filters and orders find them out.
 """
 
 from collections.abc import Iterator, Mapping

@@ -2,19 +2,19 @@
 `forking`, `records` and `values`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
 
 from ..content import check_tenant
 from ..engine import SearchEngine
-from ..entities import kind_of, named
+from ..entities import has_made_text, kind_of, named
 from ..errors import InvalidInput, seen
 from ..evaluation import AnswerCache
 from ..forking import lazy
 from ..records import RecordStore
-from ..values import ALL_TENANTS
+from ..values import ALL_TENANTS, SearchResults
 
 KINDS = {"class": "a mapped class", "table": "a table of this database"}
 """What entities are whose rows others write."""
@@ -69,6 +69,11 @@ class Serving:
     def is_stored(self, entity: str) -> bool:
         """Whether an entity is of the record store. Raises UnknownEntity."""
         return named(self.search, [entity]) == [entity] and kind_of(self.search, entity) == "records"
+
+    def with_text(self, found: SearchResults) -> SearchResults:
+        """The hits, without the values of those whose text, which a function makes, is not among them."""
+        found[:] = [replace(hit, data=None) if has_made_text(self.search, hit.entity) else hit for hit in found]
+        return found
 
     def check_stored(self, entity: str) -> None:
         """Raises InvalidInput for a mapped class and for a table, whose rows the application writes."""

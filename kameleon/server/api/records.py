@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from ...documents import insert_document, record_document
+from ...documents import insert_document, record_document, row_document
 from ...entities import named
 from ...errors import InvalidInput, RecordMissing, UnknownEntity, seen
 from ...records import Record
@@ -35,10 +35,10 @@ def list_(call: Call[ListRequest]) -> Mapping[str, Any]:
 
 
 def listed_by_search(call: Call[ListRequest]) -> Mapping[str, Any]:
-    """Records of a mapped class, and those that were indexed by their text alone: what the index has of them."""
+    """Rows of a table or a mapped class, and records that were indexed by their text alone, that the index has."""
     given, search = call.given, call.serving.search
     entities = named(search, [given.entity])
-    options = {"where": given.where, "limit": given.limit, "cursor": given.cursor, **call.within}
+    options = {"where": given.where, "limit": given.limit, "cursor": given.cursor, "data": True, **call.within}
     check_columns(options, *entities)
     found = search.search("", entities=entities, **options)
     return {"records": [indexed_document(hit) for hit in found], "cursor": found.cursor}
@@ -49,7 +49,8 @@ def get(call: Call[RecordRequest]) -> Mapping[str, Any]:
     if call.serving.is_stored(given.entity):
         records, tenant = call.stored
         return record_document(records.get(given.entity, given.id, **tenant))
-    found = search.search("", entities=named(search, [given.entity]), ids=[given.id], limit=1, **call.within)
+    options = {"ids": [given.id], "limit": 1, "data": True, **call.within}
+    found = search.search("", entities=named(search, [given.entity]), **options)
     if not found:
         raise RecordMissing(f"{given.entity} has no record {given.id!r:.80} in the index")
     return indexed_document(found[0])
@@ -98,7 +99,7 @@ def fields_of(call: Call[RecordRequest]) -> dict[str, Any]:
 
 def indexed_document(hit: SearchResult) -> dict[str, Any]:
     tenant = {"tenant": hit.tenant} if hit.tenant else {}
-    return {"entity": hit.entity, "id": hit.id, **tenant, "data": hit.data, "content": hit.matched_text}
+    return {"entity": hit.entity, "id": hit.id, **tenant, "data": row_document(hit.data), "content": hit.matched_text}
 
 
 def cursor_of(record: Record) -> str:

@@ -17,7 +17,7 @@ from ..serving import Serving
 
 NO_OPTIONS = ("entity", "entities", "legs", "query", "id", "text", *Within.model_fields)
 """Names of requests that are no options of the verbs, or are read in another way."""
-OF_LEGS = ("limit", "where", "ids", "min_score", "hide", "synonyms", "highlight", "snippet_length", "explain")
+OF_LEGS = ("limit", "where", "ids", "min_score", "hide", "synonyms", "highlight", "snippet_length", "explain", "data")
 """What narrows and shows the hits of one leg, beside what orders those of both."""
 
 
@@ -25,7 +25,7 @@ def search(call: Call[SearchRequest]) -> Reply:
     given, began = call.given, time.perf_counter()
     options = options_of(given) | searched(call.serving, given.entity, given.entities) | call.within
     check_columns(options)
-    results = call.serving.search.search(given.query, **options)
+    results = call.serving.with_text(call.serving.search.search(given.query, **options))
     document = results_document(results, explain=given.explain)
     if given.legs:
         document["legs"] = legs(call.serving, given.query, options, explain=given.explain)
@@ -37,7 +37,7 @@ def similar(call: Call[SimilarRequest]) -> Reply:
     (entity,) = named(call.serving.search, [given.entity])
     options = options_of(given) | searched(call.serving, None, given.entities) | call.within
     check_columns(options, entity)
-    results = call.serving.search.similar(entity, given.id, **options)
+    results = call.serving.with_text(call.serving.search.similar(entity, given.id, **options))
     return Reply(results_document(results, explain=given.explain), timings=timings(results, began))
 
 
@@ -57,7 +57,7 @@ def legs(serving: Serving, query: str, options: Mapping[str, Any], *, explain: b
     found: dict[str, list[SearchResult]] = {}
     for mode in ("keyword", "vector"):
         try:
-            found[mode] = serving.search.search(query, mode=mode, **shared)
+            found[mode] = serving.with_text(serving.search.search(query, mode=mode, **shared))
         except ProviderError:
             found[mode] = []
     return {mode: [hit_document(hit, explain=explain) for hit in hits] for mode, hits in found.items()}
@@ -65,7 +65,7 @@ def legs(serving: Serving, query: str, options: Mapping[str, Any], *, explain: b
 
 def options_of(given: Searching) -> dict[str, Any]:
     """What the verbs take, as they take it."""
-    options: dict[str, Any] = {"highlight": given.highlight, **given.options(*NO_OPTIONS)}
+    options: dict[str, Any] = {"highlight": given.highlight, "data": True, **given.options(*NO_OPTIONS)}
     if isinstance(options.get("ids"), str | int):
         options["ids"] = [options["ids"]]
     for name in ("pin", "hide"):

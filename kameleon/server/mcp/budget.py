@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from ...documents import passage_document, plain
+from ...documents import passage_document, plain, row_document
 from ...values import SearchResult
 
 BYTES_A_TOKEN = 3
@@ -75,7 +75,7 @@ def water_level(needs: Sequence[int], budget: int) -> int:
 
 
 def whole_hit(hit: SearchResult) -> dict[str, Any]:
-    content = {"matched_text": hit.matched_text} if hit.data is None else {"data": hit.data}
+    content = {"matched_text": hit.matched_text} if hit.data is None else {"data": row_document(hit.data)}
     return {**key_of(hit.entity, hit.id, hit.tenant), "score": round(hit.score, 6), **content, "is_cut": False}
 
 
@@ -90,7 +90,7 @@ def cut_hit(hit: SearchResult, most: int) -> dict[str, Any]:
     for passage in offered[:1]:
         if (need := tokens(passage)) <= left:
             chosen, left = [passage], left - need
-    data, left = short_fields(hit.data or {}, left)
+    data, left = short_fields(row_document(hit.data) or {}, left)
     for passage in offered[1:]:
         if (need := tokens(passage)) <= left:
             chosen, left = [*chosen, passage], left - need

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from starlette.requests import Request
 
-from ...documents import run_document
+from ...documents import row_document, run_document
 from ...entities import named
 from ...errors import InvalidInput, RecordMissing, UnknownEntity
 from ...records import Record
@@ -89,7 +89,7 @@ def hits(call: Call, limit: int, find: Callable[..., SearchResults]) -> Mapping[
     enough for, so that the cursor goes on after the last of them."""
     limit = min(limit, max(1, call.budget // LEAST))
     while True:
-        results = find(limit=limit, highlight=True, **sizes(call.budget // limit))
+        results = call.serving.with_text(find(limit=limit, highlight=True, data=True, **sizes(call.budget // limit)))
         document: dict[str, Any] = {
             "hits": [],
             "total": results.total,
@@ -116,7 +116,7 @@ def sizes(share: int) -> Mapping[str, int]:
 
 def fetch(call: Call, given: models.FetchArguments) -> Mapping[str, Any]:
     record, text = read(call, given.entity, str(given.id), given.tenant)
-    key, data = key_of(given.entity, str(given.id), record.tenant), record.data or {}
+    key, data = key_of(given.entity, str(given.id), record.tenant), row_document(record.data) or {}
     if given.field is not None:
         return with_part(call, key, field_text(data, given.field), given.start)
     whole = {**key, **content_of(record)}
@@ -147,7 +147,9 @@ def read(call: Call, entity: str, id_: str, tenant: str | None) -> tuple["Record
     """A record and its searchable text: one of the record store, or of any entity that is in the index. Raises
     RecordMissing, UnknownEntity."""
     within = call.within(tenant)
-    found = call.search.search("", ids=[id_], limit=1, **call.among(entity), **within)
+    found = call.serving.with_text(
+        call.search.search("", ids=[id_], limit=1, data=True, **call.among(entity), **within)
+    )
     record = call.serving.records.get(entity, id_, **within) if call.serving.is_stored(entity) else None
     if record is None and not found:
         raise RecordMissing(f"{entity} has no record {id_!r:.80}")
@@ -158,7 +160,7 @@ def content_of(record: "Record | SearchResult") -> Mapping[str, Any]:
     if record.data is None:
         assert isinstance(record, SearchResult)  # noqa: S101 - a stored record has data
         return {"text": record.matched_text}
-    return {"data": record.data}
+    return {"data": row_document(record.data)}
 
 
 def suggest(call: Call, given: models.SuggestArguments) -> Mapping[str, Any]:
