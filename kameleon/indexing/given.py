@@ -10,7 +10,7 @@ from ..embeddings.passages import MAX_PASSAGES
 from ..errors import InvalidInput, InvalidRecord, ModelMismatch, NoProvider, TextRefused, seen
 from ..stores.catalog import mismatch
 from ..stores.values import Embedding, Entry
-from ..values import Generation, Ref
+from ..values import Generation, Noise, Ref
 
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
@@ -111,6 +111,17 @@ def _place(passage: Any, length: int) -> tuple[int, int]:
     )
 
 
+def sampled_noise(rows: Sequence[Embedding]) -> Noise | None:
+    """The noise of a model that nothing can be asked of: that of the first vectors, each of another record. None where
+    these are too few."""
+    from numpy import frombuffer  # slow to load
+
+    from ..embeddings.noise import SENTENCES, noise_of
+
+    vectors = [row.vector for row in rows if row.passage == 0 and row.vector is not None][: len(SENTENCES)]
+    return noise_of([frombuffer(vector, "<f4") for vector in vectors])
+
+
 def is_stored(rows: Sequence[Embedding], stored: Sequence[Embedding]) -> bool:
     """Whether the index has these embeddings of a record, up to the digits that it stores."""
     if [row[5:] for row in rows] != [row[5:] for row in stored]:
@@ -124,8 +135,8 @@ def _are_close(one: bytes | None, other: bytes | None) -> bool:
     if one is None or other is None or len(one) != len(other):
         return one == other
     first, second = np.frombuffer(one, "<f4"), np.frombuffer(other, "<f4")
-    rtol = FLOAT16 if len(first) > MAX_FLOAT32 else 0.0
-    return bool(np.allclose(first, second, rtol=rtol, atol=FLOAT32))
+    bound = FLOAT32 + FLOAT16 * np.abs(second) if len(first) > MAX_FLOAT32 else FLOAT32
+    return bool((np.abs(first - second) <= bound).all())
 
 
 def check_models(index: "Index", models: Collection[str], dimensions: int | None, *, is_named: bool) -> None:
