@@ -111,7 +111,10 @@ def test_the_last_vector_of_an_id_is_stored_and_the_first_where_ids_are_ignored(
         ([1.0, 0.0], "numbers, the model has 3"),
         ([float("nan"), 0.0, 0.0], "NaN"),
         ([0.0, 0.0, 0.0], "zero"),
+        ([1e39, 0.0, 0.0], "infinity"),
         (["a", "b", "c"], "not a vector"),
+        ("[1, 2, 3]", "not a vector"),
+        ([{"start": 0}], "a text of 7 characters"),
         ([{"start": 0, "end": 99, "embedding": [1.0, 0.0, 0.0]}], "a text of 7 characters"),
     ],
 )
@@ -138,6 +141,10 @@ def test_dimensions_of_a_call_that_was_refused_are_not_kept(search: SearchEngine
 def test_embeddings_are_one_a_record(search: SearchEngine) -> None:
     with pytest.raises(InvalidInput, match="2 places for 3 records"):
         RecordStore(search).insert("D", RECORDS, embeddings=VECTORS[:2])
+    for wrong in ("abc", 5, {"1": VECTORS[0]}):
+        with pytest.raises(InvalidInput, match="embeddings is a list, one a record"):
+            RecordStore(search).insert("D", RECORDS, embeddings=wrong)  # type: ignore[arg-type]
+    assert RecordStore(search).insert("D", RECORDS, embeddings=iter(VECTORS)).index.reused == 3
 
 
 def test_vectors_of_another_model_are_refused(make: Make, search: SearchEngine) -> None:
