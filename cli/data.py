@@ -10,15 +10,11 @@ import click
 from .app import App, bar, common, confirming, echo, parse_object, pass_app, quiet
 from .inserting import Insertion
 from .providing import providing
-from .reading import check_documents, files_of, items, read_options, sources_of
+from .reading import check_documents, files_of, items, read_options, reading, sources_of
 from .tenancy import chosen_tenants, of_tenant, of_tenants
 
 if TYPE_CHECKING:
     import kameleon
-
-
-READING = ("format", "exclude", "by_section", "drop")
-"""Options of `data insert` that `kameleon.files` takes."""
 
 
 @click.group()
@@ -29,12 +25,7 @@ def data() -> None:
 @data.command()
 @click.argument("entity")
 @click.argument("inputs", metavar="[JSON|FILE...]", nargs=-1)
-@click.option("--from-file", "files", multiple=True, metavar="FILE", help="Read this file. Repeatable.")
-@click.option("--format", metavar="NAME", help="The files' format, where their names do not give it.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Of a folder, leave out these files. Repeatable.")
-@click.option("--section", "by_section", is_flag=True, help="Make a record of each section of a document.")
 @click.option("--sync", is_flag=True, help="Delete the records of the folder whose files are gone.")
-@click.option("--drop", multiple=True, metavar="NAME", help="Leave this field or column out. Repeatable.")
 @click.option("--id-field", metavar="NAME", default="id", show_default=True, help="Which field is a record's key.")
 @click.option("--tenant", metavar="NAME", help="The tenant of all these records.")
 @click.option("--tenant-field", metavar="NAME", help="Which field is a record's tenant, of an entity that is made.")
@@ -55,14 +46,7 @@ def data() -> None:
 @click.option(
     "--atomic", "is_atomic", is_flag=True, help="All or nothing: one transaction, holding the write lock throughout."
 )
-@click.option("--from-line", metavar="[FILE:]N", default="1", help="Start at this line (in a JSON array: element).")
-@click.option(
-    "--max-record-bytes",
-    type=click.IntRange(2),
-    default=10_000_000,
-    show_default=True,
-    help="Refuse a record that is longer.",
-)
+@reading
 @providing
 @confirming
 @common
@@ -74,36 +58,30 @@ def insert(
     files: tuple[str, ...],
     no_create: bool,
     no_confirm: bool,
-    from_line: str,
-    max_record_bytes: int,
     sync: bool,
     **options: Any,
 ) -> None:
-    """Insert records: from stdin, files, folders or the command line.
+    """Insert records: JSON, CSV, TSV, Parquet, Markdown, HTML, text; from stdin, files, folders or the command line.
 
     Each batch is one transaction with its index rows. A record's `id` is its key, or what
     --id-field names, which is kept as `id`. A bad record ends the run, and the
     message says how to go on from there; so does Ctrl-C.
 
     \b
-    kameleon data insert Contact contacts.jsonl
+    kameleon data insert Contact contacts.csv
     kameleon data insert Contact '{"id": "7", "name": "Ann Lee", "about": "met in Oslo"}'
     kameleon data insert Page docs/ --section --sync
     """
-    reading = read_options(
-        {name: options.pop(name) for name in READING},
-        from_line=from_line,
-        max_bytes=max_record_bytes,
-        keep_rest=options["rejects"] is not None,
-    )
-    sources = files_of(sources_of(inputs, files), reading)
-    is_of_documents = check_documents(sources, reading, sync=sync, id_field=options["id_field"])
+    how = read_options(options, keep_rest=bool(options["rejects"]))
+    sources = files_of(sources_of(inputs, files), how)
+    is_of_documents = check_documents(sources, how, sync=sync, id_field=options["id_field"])
     records = app.records(create=True)
     with _progress(options["entity"]) as progress:
         insertion = Insertion(
             app=app, records=records, sources=sources, create=not no_create, progress=progress, **options
         )
-        insertion.run(items(sources, insertion.passing_over(reading) if is_of_documents else reading))
+        how = insertion.passing_over(how) if is_of_documents else insertion.with_types(how)
+        insertion.run(items(sources, how))
     insertion.remove_gone(is_wanted=sync, no_confirm=no_confirm)
     _print_summary(app, insertion, is_indexed=bool(insertion.stored) and _finish(records))
 

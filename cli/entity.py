@@ -164,12 +164,12 @@ def delete(app: App, name: str, no_confirm: bool) -> None:
     app.show({"entity": name, "deleted": count}, f"deleted {name}: {count:,} records")
 
 
-def types_of(fields: Iterable[str]) -> dict[str, str]:
+def types_of(fields: Iterable[str], option: str = "--field") -> dict[str, str]:
     types = {}
     for declared in fields:
         field, colon, type_ = declared.rpartition(":")
         if not colon or not field:
-            raise click.UsageError(f"--field is NAME:TYPE, such as priority:text, not {declared!r}")
+            raise click.UsageError(f"{option} is NAME:TYPE, such as priority:text, not {declared!r}")
         types[field] = type_
     return types
 

@@ -95,6 +95,13 @@ class Insertion:
         self.on_conflict = "replace" if self.on_conflict == "error" else self.on_conflict
         return replace(options, loaded=self.loaded)
 
+    def with_types(self, options: ReadOptions) -> ReadOptions:
+        """These options with the types of the entity's fields for columns of their names, and text for its key."""
+        found = next((each for each in self.records.entities() if each.name == self.entity), None)
+        types = {field.name: field.type for field in (found.fields if found else ())}
+        types |= {self.id_field: "text"} | ({self.embeddings: "list"} if self.embeddings else {})
+        return replace(options, default_types=types)
+
     def remove_gone(self, *, is_wanted: bool, no_confirm: bool) -> None:
         """Delete the records of the folders whose file, or section of it, is gone, or note that they are there."""
         folders = {source.folder for source in self.sources if source.root is not None}
@@ -261,6 +268,8 @@ class Insertion:
             self._reject(item, self.rejects)
 
     def _reject(self, item: Item, file: BinaryIO) -> None:
+        if item.header and not file.tell():
+            file.write(item.header.rstrip(b"\r\n") + b"\n")
         if item.rest is None:
             raw = item.raw or json.dumps(item.data, ensure_ascii=False, default=str).encode("utf-8", "replace")
             file.write(raw.rstrip(b"\n") + b"\n")

@@ -28,7 +28,7 @@ RUNS = (
         "hostile",
         "tenants",
     ),
-    *("tenants-speed", "tables"),
+    *("tenants-speed", "triggers"),
 )
 TENANT_CLASSES = ("small", "middle", "large", "many")
 
@@ -72,6 +72,7 @@ def main(
     typos        which words are corrected, right ones and misspelt ones, and nDCG@10 of misspelt queries
     startup      the command, from a new process to its answer
     tables       rows of an existing table to searchable, against a hand-written loop; raw SQL and sync
+    triggers     what raw inserts, updates and deletes of a table cost with triggers, and without
     server       8 clients of the API against the library in 8 threads; first paint and keystrokes of the page
     servers      1,000 texts on a healthy, a slow, a limited and a half-broken embeddings server
     peers        Chroma, LanceDB, txtai, langchain-postgres and SQL by hand, side by side

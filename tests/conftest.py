@@ -205,6 +205,7 @@ SLOW = {
         "test_an_engine_with_a_provider_object_stays_with_its_own_embeddings",
         "test_where_the_model_s_folder_is_gone_an_engine_opened_by_name_goes_by_keywords",
     ],
+    "test_table_triggers.py": ["test_what_a_killed_process_committed_is_indexed_by_the_next"],
     "test_verdicts.py": [
         "test_a_broken_provider_leaves_keywords_and_pending",
         "test_a_reindex_ends_although_the_server_fails_on_a_text",

@@ -1,6 +1,8 @@
 """Markdown, text and HTML files as records, and folders of them that are read again."""
 
+import asyncio
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -9,10 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Engine
 
 from kameleon import RecordStore, SearchEngine, files
-from kameleon.errors import InvalidInput, InvalidRecord
-from kameleon.files.front_matter import split
+from kameleon.errors import InvalidInput, InvalidRecord, MissingExtra
+from kameleon.files.front_matter import split, yaml_loader
 from kameleon.files.html_pages import read_page
 from kameleon.files.outlines import sections
 from kameleon.testing import HashProvider
@@ -273,6 +276,24 @@ def test_what_cannot_be_read_keeps_its_records(search: SearchEngine, docs: Path)
     assert records.get("Page", "handbook.md").data["title"] == "The handbook"
 
 
+def test_a_record_that_cannot_be_stored_is_named_by_its_file(search: SearchEngine, docs: Path) -> None:
+    records = RecordStore(search)
+    write(docs, {"aaa.txt": "a\0b"})
+    with pytest.raises(InvalidRecord, match=r"aaa\.txt:1: text holds a NUL character"):
+        records.load_files("Page", docs)
+    assert "Page" not in {entity.name for entity in records.entities()}
+    report = records.load_files("Page", docs, skip_invalid=True)
+    assert (report.inserted.inserted, len(report.errors)) == (3, 1)
+    assert report.errors[0].startswith(f"{docs / 'aaa.txt'}:1: text holds a NUL character")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are UTF-8")
+def test_a_file_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.md")).write_text("x")
+    with pytest.raises(InvalidRecord, match="its name is not UTF-8"):
+        read(tmp_path)
+
+
 def test_a_file_of_which_not_all_sections_were_stored_is_read_again(search: SearchEngine, docs: Path) -> None:
     records = RecordStore(search)
     records.load_files("Page", docs, by_section=True)
@@ -330,7 +351,7 @@ def run(command: Run, tmp_path: Path) -> Run:
     return call
 
 
-def test_the_command_reads_a_folder_again_and_asks_before_it_deletes(run: Run, docs: Path) -> None:
+def test_the_command_reads_a_folder_again_and_deletes_after_a_confirmation(run: Run, docs: Path) -> None:
     made = run("data", "insert", "Page", "docs")
     assert made.stdout.startswith("Page: 3 inserted; 3 embedded, ")
     again = run("data", "insert", "Page", "docs/")
@@ -338,9 +359,9 @@ def test_the_command_reads_a_folder_again_and_asks_before_it_deletes(run: Run, d
     (docs / "sea" / "tides.txt").unlink()
     kept = run("data", "insert", "Page", "docs")
     assert "kept 1 of Page whose files or sections are gone (sea/tides.txt): --sync deletes them" in kept.stderr
-    asked = run("data", "insert", "Page", "docs", "--sync", stdin="n\n")
-    assert "Delete 1 of Page whose files or sections are gone (sea/tides.txt)?" in asked.stderr
-    assert asked.stdout.startswith("Page: 0 inserted, 2 files unchanged; ")
+    declined = run("data", "insert", "Page", "docs", "--sync", stdin="n\n")
+    assert "Delete 1 of Page whose files or sections are gone (sea/tides.txt)?" in declined.stderr
+    assert declined.stdout.startswith("Page: 0 inserted, 2 files unchanged; ")
     done = run("data", "insert", "Page", "docs", "--sync", "--no-confirm")
     assert done.stdout.startswith("Page: 0 inserted, 1 removed, 2 files unchanged; ")
 
@@ -367,3 +388,32 @@ def test_a_bad_document_stops_the_command_or_is_kept_by_name(run: Run, docs: Pat
 def test_options_that_do_not_fit_are_refused(run: Run, docs: Path, options: list[str], part: str) -> None:
     write(docs.parent, {"rows.jsonl": '{"id": 1}\n'})
     assert part in run("data", "insert", "Page", *options, status=2).stderr
+
+
+def test_load_files_takes_every_format(search: SearchEngine, tmp_path: Path) -> None:
+    records = RecordStore(search)
+    records.create_entity("Film", search=["plot"], fields={"code": "text", "votes": "integer"})
+    write(tmp_path / "films", {"a.csv": "id,plot,code,votes\n1,a whale,007,12\n", "b.csv": "id,plot\n2,a shark\n"})
+    stored: list[int] = []
+    report = records.load_files("Film", tmp_path / "films", batch_size=1, progress=stored.append, drop=["x"])
+    assert (report.inserted.inserted, report.unchanged_files, stored) == (2, 0, [1, 2])
+    assert records.get("Film", "1").data == {"plot": "a whale", "code": "007", "votes": 12}
+    again = records.load_files("Film", [tmp_path / "films" / "b.csv"], on_conflict="ignore")
+    assert again.inserted.skipped == 1
+
+
+def test_load_files_has_a_coroutine(file_engine: Engine, docs: Path) -> None:
+    records = RecordStore(SearchEngine(file_engine))
+    assert asyncio.run(records.aload_files("Page", docs)).inserted.inserted == 3
+
+
+def test_the_extra_is_named_where_its_package_is_missing(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("yaml", "pyarrow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "kameleon.files.parquet", raising=False)
+    yaml_loader.cache_clear()
+    write(docs.parent, {"a.parquet": "PAR1"})
+    for path, package in ((docs, "pyyaml"), (docs.parent / "a.parquet", "pyarrow")):
+        with pytest.raises(MissingExtra, match=rf"^{package} is not installed\. pip install 'kameleon\[files\]'$"):
+            read(path)
+    assert list(read(docs / "sea")) == ["ferries.html", "tides.txt"]

@@ -1,15 +1,18 @@
 """Classes that are made of tables: what of a table is searched, and how its columns and foreign keys are read."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from kameleon import SearchEngine, searchable
+from kameleon import SearchEngine, create_engine, searchable
 from kameleon.doctor import examine
-from kameleon.errors import InvalidInput, TenantRequired
+from kameleon.errors import InvalidInput, TenantRequired, UnknownEntity
 from kameleon.testing import HashProvider
 
 LIBRARY = (
@@ -300,3 +303,108 @@ def test_a_table_that_was_changed_is_found_and_breaks_no_other(search: SearchEng
     run(engine, "DROP TABLE book_tag", "DROP TABLE book")
     other.tables.remove("book")
     assert [one.entity for one in other.tables.list()] == ["tag"]
+
+
+JOINS = {
+    "two keys to one table by their columns": (
+        "CREATE TABLE match (id integer PRIMARY KEY, title text, home_id integer REFERENCES team (id), "
+        "guest_id integer REFERENCES team (id))",
+        "INSERT INTO match VALUES (1, 'x', 1, 2)",
+        {"home.name": "crows", "guest.name": "owls"},
+    ),
+    "a key whose column has the table's name": (
+        "CREATE TABLE match (id integer PRIMARY KEY, title text, team integer REFERENCES team (id))",
+        "INSERT INTO match VALUES (1, 'x', 2)",
+        {"team_by_team.name": "owls"},
+    ),
+    "a composite key": (
+        "CREATE TABLE match (id integer PRIMARY KEY, title text, number integer, code text, "
+        "FOREIGN KEY (number, code) REFERENCES team (id, code))",
+        "INSERT INTO match VALUES (1, 'x', 2, 'b')",
+        {"team.name": "owls"},
+    ),
+    "rows that reference the table's own": (
+        "CREATE TABLE match (id integer PRIMARY KEY, title text, parent_id integer REFERENCES match (id))",
+        "INSERT INTO match VALUES (1, 'x', NULL), (2, 'owls', 1), (3, 'crows', 2)",
+        {"match.title": "owls", "match.match.title": "crows"},
+    ),
+    "a key of a unique column": (
+        "CREATE TABLE match (id integer PRIMARY KEY, title text, team_code text REFERENCES team (code))",
+        "INSERT INTO match VALUES (1, 'x', 'b')",
+        {"team_by_team_code.name": "owls"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", JOINS)
+def test_foreign_keys_of_every_kind_are_followed(search: SearchEngine, engine: Engine, kind: str) -> None:
+    made, row, words = JOINS[kind]
+    team = "CREATE TABLE team (id integer PRIMARY KEY, code text UNIQUE, name text, UNIQUE (id, code))"
+    run(engine, team, "INSERT INTO team VALUES (1, 'a', 'crows'), (2, 'b', 'owls')", made, row)
+    match = search.tables.define("match", ["title", *words])
+    search.sync()
+
+    for path, word in words.items():
+        assert ids(search.search("", entity=match, where={"id": 1, path: word})) == ["1"]
+        assert "1" in ids(search.search(word, entity=match, mode="keyword"))
+
+
+def test_each_engine_has_its_own_table_entities(search: SearchEngine, engine: Engine, tmp_path: Path) -> None:
+    other = SearchEngine(create_engine(f"sqlite:///{tmp_path / 'other.db'}"), HashProvider())
+    for each, word in ((search, "fox"), (other, "dog")):
+        run(
+            each.engine,
+            "CREATE TABLE item (id integer PRIMARY KEY, title text)",
+            f"INSERT INTO item VALUES (1, '{word}')",
+        )
+        each.table("item", ["title"])
+        each.sync()
+
+    assert search.table("item") is not other.table("item")
+    for each, word in ((search, "fox"), (other, "dog")):
+        assert ids(each.search(word, entity=each.table("item"), mode="keyword")) == ["1"]
+        assert [finding for finding in examine(each) if finding.severity == "error"] == []
+    with pytest.raises(UnknownEntity, match="no table was added as 'books'"):
+        search.table("books")
+
+
+def test_a_table_of_another_schema_is_searched(pg_engine: Engine) -> None:
+    other = f"other_{uuid4().hex[:8]}"
+    with pg_engine.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {other}"))
+        connection.execute(text(f"CREATE TABLE {other}.author (id integer PRIMARY KEY, name text)"))
+        connection.execute(
+            text(
+                f"CREATE TABLE {other}.book (id integer PRIMARY KEY, title text, author_id integer "
+                f"REFERENCES {other}.author)"
+            )
+        )
+        connection.execute(text(f"INSERT INTO {other}.author VALUES (1, 'Ursula')"))
+        connection.execute(text(f"INSERT INTO {other}.book VALUES (1, 'Earthsea', 1)"))
+    try:
+        engine = SearchEngine(pg_engine, HashProvider())
+        book = engine.table("book", ["title", "author.name"], schema=other)
+        engine.sync()
+        assert ids(engine.search("Ursula", entity=book, where={"author.name": "Ursula"})) == ["1"]
+    finally:
+        with pg_engine.begin() as connection:
+            connection.execute(text(f"DROP SCHEMA {other} CASCADE"))
+
+
+@pytest.mark.parametrize("moment", ["2020-01-31 12:00:00", "2020-01-31T12:00:00Z", "2020-01-31 12:00:00.000000"])
+def test_moments_that_sqlite_holds_compare_however_they_are_written(tmp_path: Path, moment: str) -> None:
+    search = SearchEngine(create_engine(f"sqlite:///{tmp_path / 'test.db'}"), HashProvider())
+    run(
+        search.engine,
+        "CREATE TABLE item (id integer PRIMARY KEY, title text, at DATETIME, day DATE)",
+        f"INSERT INTO item VALUES (1, 'fox', '{moment}', '{moment}'), (2, 'dog', 'never', 'never')",
+    )
+    item = search.table("item", ["title"])
+    search.sync()
+
+    at = datetime(2020, 1, 31, 12)
+    for condition in ({"at": at}, {"at": {"$gte": at, "$lte": at}}, {"at": {"$in": [at]}}, {"day": at.date()}):
+        assert ids(search.search("", entity=item, where=condition)) == ["1"]
+    assert ids(search.search("", entity=item, where={"at": {"$gt": at}})) == []
+    found = search.search("", entity=item, facets=["at", "day"], sort="at")
+    assert found.facets == {"at": {at: 1, "never": 1}, "day": {at.date(): 1, "never": 1}}

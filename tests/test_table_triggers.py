@@ -1,5 +1,8 @@
 """Triggers keep table entities as their tables are: whatever writes a row, or one that its text is made of."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -106,6 +109,15 @@ def test_columns_that_no_text_is_made_of_mark_no_record_of_another_table(
     assert marked(engine) == []
     write("UPDATE writer SET name = 'lem' WHERE id = 1")
     assert marked(engine) == ["1", "2"]
+
+
+def test_columns_that_are_renamed_since_leave_their_table_writable(
+    books: Any, search: SearchEngine, engine: Engine, write: Write
+) -> None:
+    write("ALTER TABLE writer RENAME COLUMN name TO full_name", "ALTER TABLE volume RENAME COLUMN title TO heading")
+    write("UPDATE writer SET full_name = 'x' WHERE id = 2", "UPDATE volume SET heading = 'y' WHERE id = 1")
+    assert marked(engine) == ["1", "3"]
+    assert "changed-table" in [one.check for one in examine(search)]
 
 
 def test_actions_of_foreign_keys_mark_what_they_change(
@@ -292,6 +304,39 @@ def test_a_process_that_imports_nothing_works_off_marks(
     write("UPDATE writer SET name = 'x'")
     other = SearchEngine(engine, search.index.services.provider)
     assert_synced(other, engine, _1="Solaris\nx\nrobots", _2="Cyberiad\nx\nrobots", _3="Waves\nx\nislands")
+
+
+DYING = """
+import os, signal, sys
+import kameleon
+from kameleon import SearchEngine
+from kameleon.testing import HashProvider
+
+class Dying(HashProvider):
+    def embed_batch(self, texts):
+        writing.exec_driver_sql("INSERT INTO volume (id, title) VALUES (9, 'not committed')")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+engine = kameleon.create_engine(sys.argv[1])
+with engine.begin() as connection:
+    connection.exec_driver_sql("UPDATE writer SET name = 'committed' WHERE id = 1")
+writing = engine.connect()
+SearchEngine(engine, Dying()).sync()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise there")
+def test_what_a_killed_process_committed_is_indexed_by_the_next(
+    books: Any, search: SearchEngine, engine: Engine
+) -> None:
+    """It wrote raw SQL, had claimed the marks, and dies as it embeds, with other rows not committed."""
+    url = engine.url.render_as_string(hide_password=False)
+    done = subprocess.run([sys.executable, "-c", DYING, url], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert marked(engine) == ["1", "2"]
+    assert_synced(
+        search, engine, _1="Solaris\ncommitted\nrobots", _2="Cyberiad\ncommitted\nrobots", _3="Waves\nWoolf\nislands"
+    )
 
 
 def test_a_view_has_no_triggers_and_is_refreshed(search: SearchEngine, engine: Engine, write: Write) -> None:

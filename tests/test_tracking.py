@@ -19,7 +19,21 @@ from kameleon.errors import ProviderUnavailable
 from kameleon.orm.callers import sessions_of
 from kameleon.orm.syncing import index_marked
 from kameleon.testing import HashProvider
-from stress.workloads.models import Animal, Base, Bird, Cat, Comment, Dog, Note, Place, assert_index_matches, index
+from stress.workloads.models import (
+    Animal,
+    Article,
+    Author,
+    Base,
+    Bird,
+    Cat,
+    Comment,
+    Dog,
+    Note,
+    Place,
+    Tag,
+    assert_index_matches,
+    index,
+)
 
 Maker = sessionmaker[Session]
 
@@ -75,6 +89,34 @@ def test_raw_sql_is_indexed_when_the_marks_are_worked_off(
     assert_index_matches(engine, search)
     assert marks(engine) == 0
     assert len(provider.calls) == 2
+
+
+RELATED = {
+    "UPDATE author SET name = 'x' WHERE id = 1": ["1"],
+    "UPDATE tag SET label = 'x' WHERE id = 2": ["1", "2"],
+    "DELETE FROM article_tag WHERE article_id = 2": ["2"],
+    "INSERT INTO article_tag VALUES (2, 1)": ["2"],
+    "UPDATE article_tag SET article_id = 1 WHERE tag_id = 3": ["1", "2"],
+    "INSERT INTO reply VALUES (1, 2, 'a reply')": ["2"],
+}
+
+
+@pytest.mark.parametrize("statement", RELATED)
+def test_raw_sql_of_what_a_content_depends_on_marks_its_records(
+    maker: Maker, search: SearchEngine, engine: Engine, statement: str
+) -> None:
+    search.track(Article)
+    with maker.begin() as session:
+        tags = [Tag(id=number, label=f"t{number}") for number in (1, 2, 3)]
+        session.add(Article(id=1, title="one", author=Author(id=1, name="a"), tags=tags[:2]))
+        session.add(Article(id=2, title="two", tags=tags[1:]))
+    assert marks(engine) == 0
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+        found = connection.execute(text("SELECT DISTINCT record_id FROM kdb_dirty ORDER BY 1")).scalars().all()
+    assert found == RELATED[statement]
+    search.sync()
+    assert_index_matches(engine, search)
 
 
 def test_a_transaction_that_is_rolled_back_marks_nothing(maker: Maker, engine: Engine) -> None:

@@ -11,8 +11,8 @@ begun again. A role from which policies hide records repairs nothing.
 
 Errors are what makes an index wrong: missing, stale, orphaned, leftover, duplicate, bad-vector, wrong-generation,
 invalid-index, unprotected, hidden, untracked, changed-table. Warnings make it slower, larger, incomplete or at risk:
-pending, redeclared, unpruned, no-wal, pgvector-version, unused-hnsw, unprotected for a role that no policy holds for, and
-no-extension on PostgreSQL. Notes need no action: failed, unknown-judged, and no-extension on SQLite.
+pending, redeclared, unpruned, no-wal, pgvector-version, unused-hnsw, unprotected for a role that no policy holds for,
+and no-extension on PostgreSQL. Notes need no action: failed, unknown-judged, and no-extension on SQLite.
 """
 
 from collections.abc import Iterator

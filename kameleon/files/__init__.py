@@ -1,4 +1,4 @@
-"""Records read from files and streams: JSON so far. No database. Imports `errors`.
+"""Records read from files and streams: JSON, CSV and TSV. No database. Imports `errors`.
 
 `records` yields them as mappings, `items` with their places and what is wrong with those that cannot be read.
 """

@@ -60,6 +60,8 @@ def items_of(source: Source, raw: bytes, options: ReadOptions) -> list[Item]:
     """Raises BadFrontMatter, and ValueError for a text that cannot be decoded."""
     folder, path, loaded = source.folder, source.relative, options.loaded
     digest = hash_of(raw, options)
+    if not path.isascii() and path != path.encode("utf-8", "replace").decode():
+        return [failed(source, "its name is not UTF-8. Rename it, or leave it out with --exclude")]
     if loaded is not None and path:
         if other := loaded.claim(folder, path):
             advice = "Read them into two entities, or the folder that both are in"

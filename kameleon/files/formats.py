@@ -6,19 +6,22 @@ from importlib import import_module
 from typing import cast
 
 from ..errors import InvalidInput, seen
+from .dialects import DELIMITERS
 from .items import Item, ReadOptions
-from .sources import Beginning, Source
+from .sources import Source
 
 Reader = Callable[[Source, ReadOptions], Iterator[Item]]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`module` of this package has `read(source, options)`, and is imported when it is used."""
+    """`module` of this package has `read(source, options)`, and is imported when it is used. `options` are those of
+    ReadOptions that not all formats have."""
 
     name: str
     suffixes: tuple[str, ...]
     module: str
+    options: tuple[str, ...] = ()
 
     @property
     def is_document(self) -> bool:
@@ -30,25 +33,57 @@ class Format:
         return cast(Reader, import_module(f".{self.module}", __package__).read)
 
 
+OF_CSV = ("encoding", "delimiter", "quote", "columns", "has_header", "types", "nulls")
+OF_DOCUMENTS = ("encoding", "by_section")
+FLAGS = {"by_section": "--section", "has_header": "--header", "types": "--type", "nulls": "--null"}
 FORMATS = {
     known.name: known
     for known in (
-        Format("jsonl", (".jsonl", ".ndjson", ".jsonlines"), "json_values"),
-        Format("json", (".json",), "json_values"),
+        Format("jsonl", (".jsonl", ".ndjson", ".jsonlines"), "json_values", ("encoding",)),
+        Format("json", (".json",), "json_values", ("encoding",)),
+        Format("csv", (".csv",), "delimited", OF_CSV),
+        Format("tsv", (".tsv", ".tab"), "delimited", OF_CSV),
         Format("parquet", (".parquet", ".pq"), "parquet"),
-        Format("markdown", (".md", ".markdown", ".mdown", ".mdx"), "documents"),
-        Format("html", (".html", ".htm", ".xhtml"), "documents"),
-        Format("text", (".txt", ".text", ".rst", ".adoc"), "documents"),
+        Format("markdown", (".md", ".markdown", ".mdown", ".mdx"), "documents", OF_DOCUMENTS),
+        Format("html", (".html", ".htm", ".xhtml"), "documents", OF_DOCUMENTS),
+        Format("text", (".txt", ".text", ".rst", ".adoc"), "documents", OF_DOCUMENTS),
     )
 }
 BY_SUFFIX = {suffix: known for known in FORMATS.values() for suffix in known.suffixes}
+LOOKED_AT = 1 << 14
+"""Bounds the bytes by which a format is found. Chosen, not measured."""
 
 
-def format_of(source: Source, options: ReadOptions, stream: Beginning | None = None) -> Format:
+def format_of(source: Source, options: ReadOptions) -> Format:
     """The format that the options name, else the one of the file's name, else the one that it begins as. Raises
-    InvalidInput."""
-    if options.format is not None:
-        if options.format not in FORMATS:
-            raise InvalidInput(f"unknown format {seen(options.format)}. Known: {', '.join(FORMATS)}")
-        return FORMATS[options.format]
-    return BY_SUFFIX.get(source.suffix) or FORMATS["jsonl"]
+    InvalidInput, also for options that it has not."""
+    if options.format is not None and options.format not in FORMATS:
+        raise InvalidInput(f"unknown format {seen(options.format)}. Known: {', '.join(FORMATS)}")
+    found = FORMATS[options.format] if options.format else BY_SUFFIX.get(source.suffix) or FORMATS[begun(source)]
+    for name in {name for known in FORMATS.values() for name in known.options}.difference(found.options):
+        if getattr(options, name):
+            having = ", ".join(known.name for known in FORMATS.values() if name in known.options)
+            flag = FLAGS.get(name, f"--{name}")
+            raise InvalidInput(f"{source.name} is read as {found.name}, and {flag} is of {having}. --format names one")
+    return found
+
+
+def is_document(source: Source, options: ReadOptions) -> bool:
+    """Whether a file is one text by the format that is named or its name."""
+    known = FORMATS.get(options.format) if options.format else BY_SUFFIX.get(source.suffix)
+    return known is not None and known.is_document
+
+
+def begun(source: Source) -> str:
+    """The name of the format that a source begins as. Raises InvalidInput."""
+    with source.open() as stream:
+        start = stream.start(LOOKED_AT, lambda part: b"\n" in part.lstrip() or part.lstrip()[:1] in (b"{", b"["))
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    first = next((line for line in start.splitlines() if line.strip()), b"")
+    text = first.replace(b"\0", b"").decode("utf-8", "replace").lstrip("\ufeff\ufffd \t")
+    if not text or text[0] in "{[":
+        return "jsonl"
+    if any(delimiter in text for delimiter in DELIMITERS):
+        return "csv"
+    raise InvalidInput(f"{source.name} begins with {seen(text, 40)}: name its format, --format {', '.join(FORMATS)}")

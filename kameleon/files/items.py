@@ -1,7 +1,7 @@
 """What a reader of files yields, and how it is to read. Imports nothing of kameleon's."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from .loaded import LoadedFiles
@@ -16,7 +16,8 @@ class Item:
     its file is called.
 
     `raw` are its bytes; of an over-long line the beginning, whose rest is in the file `rest` if it was kept. An item
-    with an `error` has no data; after one that `is_fatal` its file cannot be read on.
+    with an `error` has no data; after one that `is_fatal` its file cannot be read on. `header` is the line with the
+    names of the columns of `raw`.
     """
 
     place: int
@@ -26,6 +27,7 @@ class Item:
     is_fatal: bool = False
     rest: BinaryIO | None = None
     file: str = ""
+    header: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +36,14 @@ class ReadOptions:
     `from_place` are not given, nor those of the files before `from_file`. `keep_rest` keeps what of a line is over
     `max_bytes` in a temporary file. `note` takes what a user should know about a file.
 
+    Of CSV: `columns` are the names of one without a header, or with `has_header` instead of it. `types` are those of
+    columns (any, text, integer, number, boolean, list, object), and `default_types` those of columns that it leaves
+    out. What the values of a file show for others is in `inferred`, which holds for the files after it. `nulls` are
+    texts that are null beside the empty one. A `quote` of "none" is none.
+
     Of a folder, what matches a pattern of `exclude` is left out. `by_section` makes a record of each section of a
-    document; files that `loaded` knows as they are give none. Fields of `drop` are left out."""
+    document; files that `loaded` knows as they are give none. Fields of `drop` are left out.
+    """
 
     format: str | None = None
     from_place: int = 1
@@ -46,12 +54,16 @@ class ReadOptions:
     encoding: str | None = None
     delimiter: str | None = None
     quote: str | None = None
-    columns: tuple[str, ...] = ()
-    types: Mapping[str, str] | None = None
-    exclude: tuple[str, ...] = ()
+    columns: Sequence[str] = ()
+    has_header: bool = False
+    types: Mapping[str, str] = field(default_factory=dict)
+    default_types: Mapping[str, str] = field(default_factory=dict)
+    inferred: dict[str, str] = field(default_factory=dict)
+    nulls: Sequence[str] = ()
+    exclude: Sequence[str] = ()
     by_section: bool = False
     loaded: LoadedFiles | None = None
-    drop: tuple[str, ...] = ()
+    drop: Sequence[str] = ()
 
 
 def too_long(max_bytes: int) -> str:

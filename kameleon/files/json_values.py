@@ -9,10 +9,12 @@ import codecs
 import io
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
+from .encodings import in_utf_8
 from .items import CHUNK, Item, ReadOptions, too_long
 from .sources import Source
+from .streams import pass_line, recoded
 
 SPACE = " \t\r\n\ufeff"
 """What may be between values: files that were put together have byte order marks there."""
@@ -21,38 +23,11 @@ UTF_16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 def read(source: Source, options: ReadOptions) -> Iterator[Item]:
     with source.open() as stream:
-        reader = Lines(stream, options.note)
+        reader = Lines(in_utf_8(stream, options.encoding), options.note)
         if reader.peek() == b"[":
             yield from array_items(reader, options.max_bytes)
         else:
             yield from line_items(reader, options.max_bytes, options.keep_rest)
-
-
-class Recoded(io.RawIOBase):
-    """A stream of UTF-16 as UTF-8. Raises OSError for what is not."""
-
-    def __init__(self, stream: BinaryIO, encoding: str, begun: bytes) -> None:
-        self._stream = stream
-        self._decode = codecs.getincrementaldecoder(encoding)().decode
-        self._begun = begun
-        self._ready = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            chunk = self._begun or self._stream.read(CHUNK)
-            self._begun = b""
-            try:
-                self._ready = self._decode(chunk, not chunk).encode("utf-8", "surrogatepass")
-            except UnicodeDecodeError as error:
-                raise OSError(f"not UTF-16: {error.reason}") from error
-            if not chunk:
-                break
-        part, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
-        buffer[: len(part)] = part
-        return len(part)
 
 
 class Lines:
@@ -67,8 +42,7 @@ class Lines:
         self._ahead = self._stream.read(len(codecs.BOM_UTF8))
         if encoding := UTF_16.get(self._ahead[:2]):
             self._note("read as UTF-16")
-            recoded = io.BufferedReader(Recoded(self._stream, encoding, self._ahead[2:]))
-            self._stream, self._ahead = cast(BinaryIO, recoded), b""
+            self._stream, self._ahead = recoded(self._stream, encoding, self._ahead[2:]), b""
         while True:
             self._ahead = self._ahead.removeprefix(codecs.BOM_UTF8)
             found = self._ahead.lstrip()
@@ -111,20 +85,6 @@ def line_items(reader: Lines, max_bytes: int, keep_rest: bool) -> Iterator[Item]
             return
         is_first = False
         yield from parse_items(raw.rstrip(b"\r\n"), number)
-
-
-def pass_line(reader: Lines, raw: bytes, keep_rest: bool) -> BinaryIO | None:
-    """Read on to the line's end."""
-    from tempfile import TemporaryFile  # slow to load: not for `--help`
-
-    rest = cast(BinaryIO, TemporaryFile()) if keep_rest else None  # noqa: SIM115 - the consumer of the item closes it
-    while raw and not raw.endswith(b"\n"):
-        raw = reader.readline(CHUNK)
-        if rest is not None:
-            rest.write(raw)
-    if rest is not None:
-        rest.seek(0)
-    return rest
 
 
 def is_start_of_object(raw: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import unquote
@@ -58,7 +58,7 @@ def opened(source: Source) -> Iterator[Any]:
         yield stack.enter_context(parquet.ParquetFile(file, pre_buffer=False, buffer_size=CHUNK))
 
 
-def chosen_columns(schema: Any, name: str, drop: tuple[str, ...]) -> list[str]:
+def chosen_columns(schema: Any, name: str, drop: Sequence[str]) -> list[str]:
     """The columns but those of `drop`. Raises InvalidInput for one that no record can hold."""
     names: list[str] = []
     for field in schema:

@@ -12,6 +12,7 @@ from .folders import with_files_of_folders
 from .formats import format_of
 from .items import Item, ReadOptions
 from .sources import Source, sources
+from .streams import Beginning, decompressed
 
 Given = str | os.PathLike[str] | BinaryIO | Iterable[str | os.PathLike[str]]
 
@@ -31,6 +32,7 @@ def items(given: Iterable[Source], options: ReadOptions) -> Iterator[Item]:
     for source in with_files_of_folders(given, options):
         is_passed = is_passed and source.name != options.from_file
         if is_passed:
+            pass_over(source, options)
             continue
         for item in of_source(source, replace(options, note=partial(_note, options, source))):
             item.file = source.name
@@ -40,9 +42,18 @@ def items(given: Iterable[Source], options: ReadOptions) -> Iterator[Item]:
         options = replace(options, from_place=1, from_file=None)
 
 
+def pass_over(source: Source, options: ReadOptions) -> None:
+    """Reads what the files after it need of a file: the types of its columns."""
+    known = format_of(source, options)
+    if "types" in known.options:
+        next(known.read(source, replace(options, note=lambda _note: None)), None)
+
+
 def of_source(source: Source, options: ReadOptions) -> Iterator[Item]:
     place = 0
     try:
+        if source.stream is not None and not isinstance(source.stream, Beginning):
+            source = replace(source, stream=decompressed(Beginning(source.stream)))
         for item in format_of(source, options).read(source, options):
             place = item.place
             if place >= options.from_place:

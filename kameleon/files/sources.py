@@ -1,19 +1,17 @@
-"""Files and streams that records are read from, decompressed. Imports `errors`."""
+"""Files and streams that records are read from. Imports `errors`."""
 
-import gzip
-import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
-from ..errors import InvalidInput, MissingExtra, seen
+from ..errors import InvalidInput, seen
+from .streams import Beginning, decompressed
 
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 COMPRESSED = (".gz", ".zst")
-"""Endings of names that precede compression: a file is decompressed by its first bytes, whatever its name."""
+"""Endings of names of compressed files, before which the format's is. Compression is found by the first bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,70 +46,17 @@ class Source:
         return (self.path.relative_to(self.root) if self.root is not None else Path(self.path.name)).as_posix()
 
     @contextmanager
-    def open(self) -> Iterator["Beginning"]:
+    def open(self) -> Iterator[Beginning]:
         """Its bytes, decompressed. A stream that was given stays open."""
         with ExitStack() as stack:
             stream = self.stream or stack.enter_context(self._path.open("rb"))
-            yield decompressed(Beginning(stream))
+            yield decompressed(stream if isinstance(stream, Beginning) else Beginning(stream))
 
     @property
     def _path(self) -> Path:
         if self.path is None:
             raise InvalidInput(f"{self.name} is neither a file nor a stream")
         return self.path
-
-
-def decompressed(stream: "Beginning") -> "Beginning":
-    """What a gzip or zstd stream holds, of another the stream itself."""
-    if stream.start(len(GZIP)) == GZIP:
-        return Beginning(cast(BinaryIO, gzip.GzipFile(fileobj=stream)))
-    if stream.start(len(ZSTD)) == ZSTD:
-        try:
-            import zstandard
-        except ImportError as error:
-            raise MissingExtra("zstandard", "files") from error
-        return Beginning(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
-    return stream
-
-
-class Beginning(io.BufferedReader):
-    """A binary stream whose first bytes can be looked at before they are read, also of a pipe."""
-
-    def __init__(self, stream: Any) -> None:
-        self._begun = _Begun(stream)
-        super().__init__(cast(io.RawIOBase, self._begun), 1 << 16)
-
-    def start(self, size: int) -> bytes:
-        """The first `size` bytes, fewer where there are no more. Only before anything is read."""
-        return self._begun.start(size)
-
-
-class _Begun(io.RawIOBase):
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._ahead = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def start(self, size: int) -> bytes:
-        while len(self._ahead) < size:
-            chunk = self._chunk(max(size - len(self._ahead), io.DEFAULT_BUFFER_SIZE))
-            if not chunk:
-                break
-            self._ahead += chunk
-        return self._ahead[:size]
-
-    def readinto(self, buffer: Any) -> int:
-        part = self._ahead[: len(buffer)] or self._chunk(len(buffer))
-        self._ahead = self._ahead[len(part) :]
-        buffer[: len(part)] = part
-        return len(part)
-
-    def _chunk(self, size: int) -> bytes:
-        """What there is: a pipe is not waited for until it has so much."""
-        read = getattr(self._stream, "read1", self._stream.read)
-        return cast(bytes, read(size))
 
 
 def sources(given: "str | os.PathLike[str] | BinaryIO | Iterable[str | os.PathLike[str]]") -> Iterator[Source]:

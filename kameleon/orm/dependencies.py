@@ -109,9 +109,8 @@ class Dependencies:
         def records(value_of: ValueOf) -> Select[Any]:
             return chosen.where(*(own == value_of(column) for own, column in zip(near, far, strict=True)))
 
-        columns = None if watched is None else list(dict.fromkeys([*far, *watched]))
         read = [table for table in others if isinstance(table, Table)]
-        return Marking(far[0].table, mapped.entity, records, far, columns, read)
+        return Marking(far[0].table, mapped.entity, records, far, watched, read)
 
 
 def watched(mapped: Mapped, path: Sequence[RelationshipProperty[Any]], depth: int) -> Sequence[Any] | None:

@@ -7,6 +7,7 @@ of rows that a session's own commit writes to the index are deleted by that comm
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -97,8 +98,10 @@ class Tracking:
         mapped = self._mappings.named(entity)
         if mapped is None or not is_here(connection, mapped):
             return ""
-        wanted = self._triggers.plan(connection, self._dependencies.markings(mapped, self._tables_of(mapped)))
-        return "" if plan_of(wanted) == made.plan else "its triggers are of an older definition"
+        with suppress(InvalidInput):  # of a class that cannot be tracked any more: `track` raises it
+            wanted = self._triggers.plan(connection, self._dependencies.markings(mapped, self._tables_of(mapped)))
+            return "" if plan_of(wanted) == made.plan else "its triggers are of an older definition"
+        return ""
 
     def _entities_of(self, mapped: Mapped) -> list[str]:
         """Those of its rows, its own first."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..content import bound_tenant, check_tenant
 from ..errors import InvalidRecord, UnknownEntity
 from ..files.folders import with_files_of_folders
-from ..files.items import ReadOptions
+from ..files.items import Item, ReadOptions
 from ..files.loaded import FILE_FIELD, Loaded, LoadedFiles
 from ..files.reading import Given, items
 from ..files.sources import sources
@@ -35,6 +35,10 @@ class LoadReport:
     gone: tuple[str, ...] = ()
     removed: int = 0
     errors: tuple[str, ...] = ()
+
+
+def named(item: Item, error: object) -> str:
+    return f"{item.file}:{item.place}: {error}"
 
 
 class Store(Protocol):
@@ -107,6 +111,14 @@ class Loading:
                 found.add(record.id, record.tenant, record.data[FILE_FIELD])
         return found
 
+    def _types(self, entity: str) -> dict[str, str]:
+        """The types of an entity's fields, where there is one, and text for its key."""
+        try:
+            fields = self._records.entity(entity).fields
+        except UnknownEntity:
+            fields = ()
+        return {**{field.name: field.type for field in fields}, "id": "text"}
+
     def _of_files(self, entity: str, tenant: Any) -> Iterator[Record]:
         where = {f"{FILE_FIELD}.path": {"$exists": True}}
         page: list[Record] = []
@@ -130,19 +142,36 @@ class Loading:
     ) -> LoadReport:
         known = self.known(entity, tenant, insert.get("tenant_field"))
         found = list(with_files_of_folders(sources(given), options))
-        report, errors = InsertReport(), []
-        read = items(found, replace(options, loaded=known))
+        report = LoadReport()
+        types = options.default_types or self._types(entity)
+        read = items(found, replace(options, loaded=known, default_types=types))
         for batch in iter(lambda: list(islice(read, batch_size)), []):
-            bad = [f"{item.file}:{item.place}: {item.error}" for item in batch if item.error is not None]
-            if bad and (not skip_invalid or batch[-1].is_fatal):
-                raise InvalidRecord(bad[0])
-            errors += bad
-            good = [item.data for item in batch if item.error is None]
-            report += self._records.insert(entity, good, tenant=tenant, **insert)
-            progress(report.inserted + report.updated)
-        gone = list(known.gone({source.folder for source in found} - {""}))
+            bad = [item for item in batch if item.error is not None]
+            if bad and (not skip_invalid or bad[-1].is_fatal):
+                raise InvalidRecord(named(bad[0], bad[0].error))
+            good = [item for item in batch if item.error is None]
+            stored, errors = self._store(entity, good, skip_invalid=skip_invalid, tenant=tenant, **insert)
+            errors = [*(named(item, item.error) for item in bad), *errors]
+            report = replace(report, inserted=report.inserted + stored, errors=(*report.errors, *errors))
+            progress(report.inserted.inserted + report.inserted.updated)
+        gone = list(known.gone({source.folder for source in found if source.root is not None}))
         removed = self.remove(entity, gone) if sync else 0
-        return LoadReport(report, known.unchanged, tuple(one.id for one in gone), removed, tuple(errors))
+        return replace(report, unchanged_files=known.unchanged, gone=tuple(one.id for one in gone), removed=removed)
+
+    def _store(
+        self, entity: str, good: list[Item], *, skip_invalid: bool, **insert: Any
+    ) -> tuple[InsertReport, list[str]]:
+        """Store a batch, without the records that are invalid if these are skipped; these are named."""
+        errors: list[str] = []
+        while True:
+            try:
+                return self._records.insert(entity, [item.data for item in good], **insert), errors
+            except InvalidRecord as error:
+                if error.position is None:
+                    raise
+                errors.append(named(good.pop(error.position), error))
+                if not skip_invalid:
+                    raise InvalidRecord(errors[0]) from error
 
     def remove(self, entity: str, gone: Iterable[Loaded]) -> int:
         """Deletes records whose files are gone; returns how many there were."""

@@ -34,11 +34,13 @@ class Marking:
 
 
 class Trigger(NamedTuple):
-    """One to make: its name, as SQL has it, the name of its table to show, and the statements that make it."""
+    """One to make: its name, as SQL has it, the name of its table to show, the statements that make it, and the rights
+    that it needs, with the tables that they are on."""
 
     name: str
     table: str
     statements: tuple[str, ...]
+    rights: tuple[tuple[str, str], ...] = ()
 
 
 class RowValue(ColumnElement[Any]):
@@ -59,23 +61,33 @@ def _row_value(element: RowValue, compiler: Any, **_: Any) -> str:
 
 @dataclass(frozen=True)
 class Marks:
-    """Renders statements that put marks into the table `dirty`. `differs` renders whether two values are different
-    ones, however their type compares them; `schemas` translates those of the tables that are read."""
+    """Renders statements that put marks into the table `dirty`. `differs` renders whether a column's values in two rows
+    are different ones, however their type compares them, and `changed` whether an update changed a column, which may
+    be one that is not there any more. `guarded` makes a statement run only where a condition holds. `schemas`
+    translates those of the tables that are read."""
 
     dialect: Dialect
     dirty: str
     differs: Callable[[str, str], str]
+    changed: Callable[[str], str]
+    guarded: Callable[[str, str], str]
     schemas: Mapping[str | None, str | None] = field(default_factory=dict)
 
     def statements(self, markings: Iterable[Marking], event: str) -> list[str]:
         """Those of a trigger that INSERT, UPDATE or DELETE fires."""
-        return [
-            self.statement(marking.records(partial(RowValue, row)), self._conditions(marking, event, row))
-            for marking in markings
-            for row in EVENTS[event]
-        ]
+        return [self._of_event(marking, event, row) for marking in markings for row in EVENTS[event]]
 
-    def statement(self, records: Select[Any], conditions: Sequence[str] = ()) -> str:
+    def _of_event(self, marking: Marking, event: str, row: str) -> str:
+        statement = self.statement(marking.records(partial(RowValue, row)))
+        condition = ""
+        if event == "UPDATE" and row == "OLD":
+            condition = self.differ(marking.linking, "OLD", "NEW")
+        elif event == "UPDATE" and marking.watched is not None:
+            linking = self.differ(marking.linking, "OLD", "NEW")
+            condition = " OR ".join([linking, *(self.changed(column.name) for column in marking.watched)])
+        return self.guarded(condition, statement) if condition else statement
+
+    def statement(self, records: Select[Any]) -> str:
         """A row whose key is null is no record."""
         compiled = records.compile(
             dialect=self.dialect,
@@ -84,12 +96,10 @@ class Marks:
             compile_kwargs={"literal_binds": True},
         )
         names = "tenant, entity_name, record_id"
-        wanted = " AND ".join(["record_id IS NOT NULL", *conditions])
-        return f"INSERT INTO {self.dirty} ({names}) SELECT {names} FROM ({compiled}) AS records WHERE {wanted};"
-
-    def _conditions(self, marking: Marking, event: str, row: str) -> list[str]:
-        columns = marking.linking if row == "OLD" else marking.watched
-        return [] if event != "UPDATE" or columns is None else [self.differ(columns, "OLD", "NEW")]
+        return (
+            f"INSERT INTO {self.dirty} ({names}) SELECT {names} FROM ({compiled}) AS records "
+            "WHERE record_id IS NOT NULL;"
+        )
 
     def differ(self, columns: Iterable[Any], one: str, other: str) -> str:
         """Renders whether one of these columns has different values in two rows."""

@@ -32,6 +32,7 @@ FUNCTION = """
     {tag}
 """
 EVENT = "ELSIF TG_OP = '{event}' THEN\n        {statements}"
+GUARDED = "IF {} THEN {} END IF;"
 ROWS = """
     CREATE OR REPLACE TRIGGER {name} AFTER INSERT OR UPDATE OR DELETE ON {table}
     FOR EACH ROW EXECUTE FUNCTION {function}()
@@ -44,9 +45,9 @@ OWN_SCHEMA = """
     SELECT quote_ident(n.nspname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = to_regclass(%s)
 """
+RIGHT = "SELECT current_user, has_table_privilege(to_regclass(%s), %s)"
 RELATION = """
-    SELECT c.relkind::text, n.nspname, has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
-      has_table_privilege(c.oid, 'SELECT') AS may_select, current_user AS role
+    SELECT c.relkind::text, n.nspname
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)
 """
 INNER = """
@@ -84,9 +85,9 @@ class PostgreSQLTriggers:
         return [self._planned(connection, table, of_table, own_schema) for table, of_table in by_table(markings)]
 
     def _planned(self, connection: Connection, table: Table, markings: Sequence[Marking], own_schema: str) -> Trigger:
-        check_rights(connection, table, markings)
         read = {other for marking in markings for other in marking.others}
-        marks = Marks(connection.dialect, f"{own_schema}.kdb_dirty", differs, schemas(connection, read))
+        dirty = f"{own_schema}.kdb_dirty"
+        marks = Marks(connection.dialect, dirty, differs, changed, GUARDED.format, schemas(connection, read))
         name = trigger_name(markings[0].entity, schema_of(table, connection), table.name)
         function = f"{own_schema}.{name}"
         statements = {event: "\n        ".join(marks.statements(markings, event)) for event in EVENTS}
@@ -103,9 +104,12 @@ class PostgreSQLTriggers:
         for one, has_rows in inner:
             on = {"name": name, "table": one.replace("%", "%%"), "function": function}
             made += [each.format(**on) for each in ([ROWS] if has_rows else []) + [WHOLE]]
-        return Trigger(function, table.name, tuple(made))
+        rights = [("TRIGGER", _table(connection, table)), *(("SELECT", _table(connection, one)) for one in read)]
+        return Trigger(function, table.name, tuple(made), tuple(sorted(set(rights), reverse=True)))
 
     def make(self, connection: Connection, trigger: Trigger) -> None:
+        for right, table in trigger.rights:
+            check_right(connection, right, table)
         for statement in trigger.statements:
             connection.exec_driver_sql(statement)
 
@@ -132,6 +136,12 @@ def differs(one: str, other: str) -> str:
     return f"{one}::text IS DISTINCT FROM {other}::text"
 
 
+def changed(name: str) -> str:
+    """A column that was renamed since is taken for changed, and the update is not refused."""
+    old, new = (f"(to_jsonb({row}) -> {_text(name)})::text" for row in ("OLD", "NEW"))
+    return f"{new} IS NULL OR {old} <> {new}"
+
+
 def relation(connection: Connection, table: Table) -> Any:
     """Raises InvalidInput for one that is not there."""
     name = _table(connection, table)
@@ -141,20 +151,14 @@ def relation(connection: Connection, table: Table) -> Any:
     return found
 
 
-def check_rights(connection: Connection, table: Table, markings: Sequence[Marking]) -> None:
-    """Raises InvalidInput where the role may not put triggers on the table, or not read what they read."""
-    if not (found := relation(connection, table)).may_trigger:
-        raise lacking(found.role, "TRIGGER", _table(connection, table))
-    for other in {other.fullname: other for marking in markings for other in marking.others}.values():
-        if not (found := relation(connection, other)).may_select:
-            raise lacking(found.role, "SELECT", _table(connection, other))
-
-
-def lacking(role: str, right: str, table: str) -> InvalidInput:
-    return InvalidInput(
-        f"the role {role} has no right {right} on {table}, which triggers that mark its rows need. As its owner: "
-        f'GRANT {right} ON {table} TO "{role}";'
-    )
+def check_right(connection: Connection, right: str, table: str) -> None:
+    """Raises InvalidInput where the role lacks it."""
+    role, has_right = connection.exec_driver_sql(RIGHT, (table, right)).one()
+    if not has_right:
+        raise InvalidInput(
+            f"the role {role} has no right {right} on {table}, which triggers that mark its rows need. As its owner: "
+            f'GRANT {right} ON {table} TO "{role}";'
+        )
 
 
 def schemas(connection: Connection, tables: set[Table]) -> dict[str | None, str | None]:

@@ -117,7 +117,7 @@ def _bound(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat(" ", "milliseconds")
 
 
-class _Normal(types.DateTime):
+class _Normal(Kept, types.DateTime):
     """Of what `strftime` makes."""
 
     cache_ok = True

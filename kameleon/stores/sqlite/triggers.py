@@ -64,7 +64,9 @@ class SQLiteTriggers:
             schema = schema_of(table, connection)
             names = {one.schema for marking in of_table for one in (table, *marking.others)}
             schemas: dict[str | None, str | None] = dict.fromkeys(name for name in names if name)
-            marks = Marks(connection.dialect, "kdb_dirty", differs, schemas)
+            quote = connection.dialect.identifier_preparer.quote
+            changed = partial(changed_of, quote)
+            marks = Marks(connection.dialect, "kdb_dirty", differs, changed, guarded, schemas)
             name = trigger_name(of_table[0].entity, schema, table.name)
             for moment, event, statements in _statements(connection, table, schema, marks, of_table):
                 qualified = f"{_quoted_schema(connection, schema)}.{name}_{moment.lower()}_{event.lower()}"
@@ -108,6 +110,14 @@ class SQLiteTriggers:
 def differs(one: str, other: str) -> str:
     """Whatever the order of the column."""
     return f"{one} IS NOT {other} COLLATE BINARY"
+
+
+def changed_of(quote: Callable[[str], str], name: str) -> str:
+    return differs(f"OLD.{quote(name)}", f"NEW.{quote(name)}")
+
+
+def guarded(condition: str, statement: str) -> str:
+    return f"{statement.removesuffix(';')} AND ({condition});"
 
 
 def _statements(
