@@ -11,6 +11,7 @@ from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.doctor import examine
 from kameleon.embeddings import CallableProvider, GivenVectors
 from kameleon.errors import InvalidInput, InvalidRecord, ModelMismatch, NoProvider, ProviderError
+from kameleon.exporting import Export
 from kameleon.testing import HashProvider
 from kameleon.worker import Worker
 
@@ -202,6 +203,19 @@ def test_texts_are_indexed_with_the_vectors_of_their_passages(search: SearchEngi
     (hit,) = search.similar("X", "2", mode="vector", passages=1)
     (passage,) = hit.passages
     assert (hit.id, passage.text) == ("1", "world")
+
+
+def test_one_vector_takes_the_place_of_those_of_passages(search: SearchEngine) -> None:
+    passages = [
+        {"start": 0, "end": 5, "embedding": [1.0, 0.0, 0.0]},
+        {"start": 6, "end": 11, "embedding": [0.0, 1.0, 0.0]},
+    ]
+    search.index_records_batch([("X", "1", "hello world")], embeddings=[passages])
+    report = search.index_records_batch([("X", "1", "hello world")], embeddings=[[0.0, 0.0, 1.0]])
+    assert (report.unchanged, report.reused) == (1, 1)
+    (row,) = Export(search, "X", with_embeddings=True)
+    assert row["embedding"] == [0.0, 0.0, 1.0]
+    assert "embedding_passages" not in row
 
 
 def test_vectors_are_written_in_the_callers_transaction(search: SearchEngine) -> None:
