@@ -186,7 +186,8 @@ class ExistingTables:
             raise InvalidInput(problem)
         if name not in found:
             raise UnknownEntity(f"no table was added as {seen(name)}. Added: {', '.join(found) or 'none'}")
-        return found[name]
+        declared = sessions_of(self._index).mappings.named(name)
+        return found[name] if declared is None else declared.owner.class_
 
     def _check_same(
         self, connection: Connection, definition: TableDefinition, *, replace: bool
