@@ -150,20 +150,22 @@ def search(
     """
     options = read_shared(**options) | {"explain": explain, "count": count, "data": app.as_json or bool(fields)}
     options["facets"] = [read_facet(facet) for facet in options["facets"]]
-    engine = app.open()
-    if sync_first:
-        catch_up(engine)
+    engine = caught_up(app.open()) if sync_first else app.open()
     options["entities"] = entities_of(engine, entities) or None
     entities_of(engine, [entity for entity, _ in options["pin"]])
     if rerank:
-        from kameleon.embeddings import FastEmbedReranker
-
-        options["rerank"] = FastEmbedReranker(rerank)
+        options["rerank"] = reranker_of(rerank)
     found = engine.search(query, highlight=True, **options)
     show(app, found, {"query": query}, fields=fields, explain=explain, count=count)
 
 
-def catch_up(engine: "kameleon.SearchEngine") -> None:
+def reranker_of(model: str) -> Any:
+    from kameleon.embeddings import FastEmbedReranker
+
+    return FastEmbedReranker(model)
+
+
+def caught_up(engine: "kameleon.SearchEngine") -> "kameleon.SearchEngine":
     """Index the rows that triggers marked, and print how many these were."""
     try:
         report = engine.sync(only_marked=True)
@@ -173,6 +175,7 @@ def catch_up(engine: "kameleon.SearchEngine") -> None:
         echo(f"indexed {report.indexed:,} rows that were changed", err=True)
     if report.outage:
         echo(f"embeddings pending, the provider is down: {report.outage}", err=True)
+    return engine
 
 
 @click.command()
