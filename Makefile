@@ -53,5 +53,5 @@ stress: $(FULL)  ## Measure and break it for ten minutes (python -m stress has t
 	$(BIN)/python -m stress concurrency --rows 2000 --seconds 20
 	$(BIN)/python -m stress hostile --backend sqlite --rounds 1
 
-clean:  ## Delete the environment, builds, caches and the demo's database
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo.db*
+clean:  ## Delete the environment, builds, caches and the databases of the demo
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo.db* museum.db*

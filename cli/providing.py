@@ -82,6 +82,6 @@ OPTIONS = (
         *("--provider", "name"),
         metavar="NAME",
         callback=_remember,
-        help="The provider: static, fastembed, openai, or one added. Else the index's own.",
+        help="The provider: static, fastembed, openai, given (from outside), or one added. Else the index's own.",
     ),
 )

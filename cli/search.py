@@ -12,7 +12,7 @@ import click
 
 import kameleon
 from kameleon.documents import as_json, results_document
-from kameleon.errors import UNPRINTABLE
+from kameleon.errors import UNPRINTABLE, StorageError
 from kameleon.values import Bucket, LegScore
 
 from .app import App, common, echo, importing, naming_records, parse_object, pass_app
@@ -165,7 +165,10 @@ def search(
 
 def catch_up(engine: "kameleon.SearchEngine") -> None:
     """Index the rows that triggers marked, and print how many these were."""
-    report = engine.sync(only_marked=True)
+    try:
+        report = engine.sync(only_marked=True)
+    except StorageError as error:
+        raise StorageError(f"--sync-first writes to the index, which failed: {error}") from error
     if report.indexed:
         echo(f"indexed {report.indexed:,} rows that were changed", err=True)
     if report.outage:

@@ -1,5 +1,6 @@
 """`kameleon table …`: tables that are in the database already, as entities. Imports what commands share."""
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,7 +12,7 @@ import click
 from .app import App, common, confirming, echo, pass_app, quiet
 from .entity import optioned
 from .providing import providing
-from .reindexing import POSITIVE, duration, resumable, watching
+from .reindexing import AGAIN, POSITIVE, duration, resumable, watching
 
 if TYPE_CHECKING:
     from kameleon import IndexReport
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from kameleon.orm.reflection.definition import TableDefinition
     from kameleon.table_plans import TablePlan
 
-AGAIN = "The same command again goes on"
 SAMPLES = 2
 """Bounds the records that a dry run shows. Chosen, not measured."""
 SHOWN = 200
@@ -106,6 +106,9 @@ def add(
     with resumable(AGAIN), indexing() as progress:
         report = search.tables.add(table_name, fields, batch_size=batch_size, progress=progress, **options)
     print_report(app, plan.definition.entity, report)
+    if not plan.indexed:
+        name = shlex.quote(plan.definition.entity)
+        echo(f"search it: `kameleon search WORDS --entity {name} --sync-first`", err=True)
 
 
 def check(text: Sequence[str], join: Sequence[str], rate: float | None) -> None:
@@ -214,13 +217,15 @@ def status(app: App, names: Sequence[str]) -> None:
     tables = app.open().tables
     found = [tables.status(name) for name in names or [each.entity for each in tables.list()]]
     if app.as_json:
-        app.print_json([{**as_json(each.definition), **counts_of(each), "problem": each.problem} for each in found])
+        app.print_json([status_document(each) for each in found])
         return
     rows = [(each.definition.entity, *counts_of(each).values()) for each in found]
     app.print_rows(("entity", "rows", "indexed", "pending", "failed", "not indexed", "marked"), rows)
     for each in found:
         if each.problem:
             echo(each.problem, err=True)
+        elif not each.has_triggers:
+            echo(f"{each.definition.entity} has no triggers: {refreshing(each.definition.entity)}", err=True)
         elif each.marked or each.index.unindexed or each.index.pending:
             echo(f"`kameleon embeddings sync` indexes what is left of {each.definition.entity}", err=True)
 
@@ -273,6 +278,15 @@ def print_report(app: App, entity: str, report: "IndexReport") -> None:
     app.show({"entity": entity, **counts}, text)
     if report.outage:
         echo(f"embeddings pending, the provider is down: {report.outage}", err=True)
+
+
+def refreshing(entity: str) -> str:
+    return f"`kameleon table refresh {shlex.quote(entity)}` indexes its rows as they are now"
+
+
+def status_document(status: "TableStatus") -> dict[str, Any]:
+    own = {"rows_in_table": status.rows_in_table, "has_triggers": status.has_triggers, "problem": status.problem}
+    return {**as_json(status.definition), **counts_of(status), **own}
 
 
 def counts_of(status: "TableStatus") -> dict[str, int]:

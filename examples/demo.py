@@ -27,6 +27,11 @@ NEXT = [
     ["embeddings", "status"],
 ]
 
+MUSEUM = [
+    ["table", "add", "artwork", "--text", "title:2", "--text", "description", "--join", "artist.name"],
+    ["search", "shipwreck", "--limit", "2"],
+]
+
 
 def run(arguments: list[str]) -> None:
     subprocess.run([str(KAMELEON), "--database", DATABASE, *arguments], check=True, cwd=ROOT)
@@ -41,6 +46,10 @@ def main() -> None:
     sys.stdout.write("\nThe database stays for you to play with. Try:\n\n")
     for arguments in NEXT:
         sys.stdout.write(f"  .venv/bin/kameleon -d {DATABASE} {shlex.join(arguments)}\n")
+    sys.stdout.write("\nOr search a database that no ORM made, where it is:\n\n")
+    sys.stdout.write("  sqlite3 museum.db < examples/museum.sql\n")
+    for arguments in MUSEUM:
+        sys.stdout.write(f"  .venv/bin/kameleon -d sqlite:///museum.db {shlex.join(arguments)}\n")
 
 
 def show(title: str, arguments: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 from sqlalchemy import Connection, distinct, func, select
 
 from .content import SearchFields, check_entity, field_options
-from .errors import InvalidInput, SchemaMissing, UnknownEntity, seen
+from .errors import EntityExists, InvalidInput, SchemaMissing, UnknownEntity, seen
 from .indexing.dropping import drop_entity
 from .indexing.index import Index
 from .indexing.writer import Progress
@@ -19,7 +19,7 @@ from .orm.redefined import Redefined
 from .orm.reflection.declared import TableEntities
 from .orm.reflection.definition import TableDefinition
 from .orm.reflection.making import checked
-from .table_plans import TablePlan, plan_table
+from .table_plans import TablePlan, count_rows, plan_table
 from .values import IndexReport, IndexStatus
 
 
@@ -37,14 +37,16 @@ class TableOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
-    """`rows` the table has, those that its condition keeps out among them; `marked` rows changed since they were
-    indexed, and wait for `sync` or a worker. `problem` explains why the table is to be indexed again, else it is
-    empty."""
+    """`rows` meet the condition, of `rows_in_table`; `marked` rows changed since they were indexed, and wait for `sync`
+    or a worker. `has_triggers` is False of a view, whose rows `refresh` alone indexes again. `problem` explains why the
+    table is to be indexed again, else it is empty."""
 
     definition: TableDefinition
     rows: int
+    rows_in_table: int
     index: IndexStatus
     marked: int
+    has_triggers: bool
     problem: str
 
 
@@ -114,17 +116,20 @@ class ExistingTables:
 
     def status(self, name: str) -> TableStatus:
         """How much of a table is indexed. Raises UnknownEntity."""
-        cls = self.get(name)
-        found = syncing.status(self._index, name)
+        cls, sessions = self.get(name), sessions_of(self._index)
+        mapped = sessions.mappings.searchable(cls)
+        found = syncing.status(self._index, name, logs=False)
         with self._index.reading() as connection:
-            definition = self._entities.read(connection)[name]
+            total, rows = count_rows(connection, mapped)
             dirty = self._index.tables.dirty
             marks = select(func.count(distinct(dirty.c.record_id))).where(dirty.c.entity_name == name)
             return TableStatus(
-                definition,
-                rows=connection.scalar(select(func.count()).select_from(cls)) or 0,
+                self._entities.read(connection)[name],
+                rows=rows,
+                rows_in_table=total,
                 index=found[0] if found else IndexStatus(name, 0, 0, None),
                 marked=connection.scalar(marks) or 0,
+                has_triggers=sessions.tracking.may_track(connection, cls),
                 problem=self._index.part(Redefined).problems(connection).get(name, ""),
             )
 
@@ -189,6 +194,10 @@ class ExistingTables:
     ) -> TableDefinition | None:
         """The definition of that name so far. Raises InvalidInput where it is another."""
         found = self._entities.read(connection).get(definition.entity)
+        if found is None and definition.entity in self._index.catalog.entities(connection):
+            raise EntityExists(
+                f"entity {seen(definition.entity)} has stored records: give the table another name with --name (name=)"
+            )
         if found is None or found == definition or replace:
             return found
         raise InvalidInput(
@@ -203,6 +212,7 @@ class ExistingTables:
         return found is not None and not OF_RECORDS.isdisjoint(differences(found, definition))
 
 
+OWN_TABLES = "kdb_"
 OF_RECORDS = frozenset({"table", "schema", "key", "tenant"})
 
 
@@ -220,6 +230,8 @@ def defined(
     fields = field_options(text)
     if not fields:
         raise InvalidInput(f"name the columns of {seen(table)} to search: text={{'title': 2, 'body': 1}}")
+    if table.startswith(OWN_TABLES):
+        raise InvalidInput(f"{seen(table)} is a table of kameleon's own: name one of the application's")
     return TableDefinition(check_entity(name or table), table, schema, fields, tuple(key), where or None, tenant)
 
 

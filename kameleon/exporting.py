@@ -1,6 +1,7 @@
 """Gives the records of an entity, with their embeddings, for a file or another place. Imports `values`, `errors`,
 `content`, `files`, `stores`, `indexing`, `orm`, `records` and `entities`."""
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 
 from .content import bound_tenant, check_tenants
 from .entities import named
-from .errors import TenantRequired, is_secret_name
+from .errors import InvalidInput, TenantRequired, is_secret_name
 from .files.vectors import EMBEDDING, MODEL, PASSAGES
 from .files.writing import Column, Row, write
 from .indexing.index import HasIndex, Index
@@ -30,8 +31,6 @@ TENANTS = 2**31 - 1
 """Bounds the tenants whose records are exported to all."""
 WRITTEN = ("text", "integer", "number", "boolean")
 """The types of columns that Parquet has, too; others are found in the values."""
-DIGITS = "%.9g"
-"""Enough of them to read the same float32 again."""
 
 
 class Export:
@@ -59,6 +58,15 @@ class Export:
         self._with_embeddings = with_embeddings
         has_field = self._mapped is not None or (self._stored is not None and bool(self._stored.tenant_field))
         self._has_tenant = is_tenanted and not has_field
+        self._check_names()
+
+    def _check_names(self) -> None:
+        names = [column.name for column in self.columns]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InvalidInput(
+                f"{self.entity} has a field {twice[0]!r}, which an export gives to what it adds: rename the field, or "
+                "leave the embeddings out"
+            )
 
     @property
     def columns(self) -> list[Column]:
@@ -78,12 +86,15 @@ class Export:
 
     def write(self, stream: BinaryIO, format: str = "jsonl") -> int:
         """Write the rows to a binary stream, as jsonl, csv or parquet; returns how many."""
-        return write(stream, format, self.columns, lambda: self)
+        return write(stream, format, self.columns, lambda: self, lambda: self._read(with_embeddings=False))
 
     def __iter__(self) -> Iterator[Row]:
+        return self._read(with_embeddings=self._with_embeddings)
+
+    def _read(self, *, with_embeddings: bool) -> Iterator[Row]:
         for tenant in self._owners():
             after = Ref(self.entity, "", tenant)
-            while page := self._page(after):
+            while page := self._page(after, with_embeddings):
                 yield from page.values()
                 after = list(page)[-1]
 
@@ -94,19 +105,19 @@ class Export:
             found = self._index.store.contents.tenants(connection, TENANTS)
         return ["", *sorted(status.tenant for status in found)]
 
-    def _page(self, after: Ref) -> dict[Ref, Row]:
+    def _page(self, after: Ref, with_embeddings: bool) -> dict[Ref, Row]:
         """The next rows by ref, in the order of their ids; of a mapped class empty for one whose row is gone."""
         with self._index.reading(tenants=(after.tenant,)) as connection:
             read = self._index.store.exports.records(connection, after, RECORDS_A_PAGE)
             page = [stored for stored in read if stored.entry.ref.entity == self.entity]
             rows = self._rows(connection, page)
-            embeddings = self._embeddings(connection, page) if self._with_embeddings else {}
+            embeddings = self._embeddings(connection, page) if with_embeddings else {}
         owner = {"tenant": after.tenant} if self._has_tenant else {}
         made: dict[Ref, Row] = {
             ref: {"id": ref.id, **owner, **fields, **embeddings.get(ref, {})} for ref, fields in rows.items()
         }
         if page and not made:  # their rows are gone: what follows is still to come
-            return self._page(page[-1].entry.ref)
+            return self._page(page[-1].entry.ref, with_embeddings)
         return made
 
     def _rows(self, connection: Connection, page: Sequence[Stored]) -> dict[Ref, Mapping[str, Any]]:
@@ -143,10 +154,8 @@ def as_fields(embeddings: Sequence[Embedding], generation: Generation | None) ->
 
 
 def numbers(vector: bytes | None) -> list[float]:
-    """The numbers of float32 bytes, each with as many digits as it has."""
-    from numpy import frombuffer  # slow to load
-
-    return [float(DIGITS % number) for number in frombuffer(vector or b"", "<f4").tolist()]
+    """The numbers of float32 bytes."""
+    return array("f", vector or b"").tolist()
 
 
 def model_text(generation: Generation) -> str:

@@ -1,10 +1,11 @@
 """What it would take to index a table: reads some of its rows, and writes nothing, not even where the database has no
 tables of kameleon yet. Imports `content`, `errors`, `embeddings`, `indexing`, `orm`, `stores` and `values`."""
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, func, select
 
@@ -87,8 +88,10 @@ def plan_table(
     generations = _generations(index)
     with index.reading() as connection:
         mapped = checked(connection, definition)
-        total, rows = _counts(connection, mapped)
+        total, rows = count_rows(connection, mapped)
         read = _read(connection, mapped)
+        table: Any = mapped.mapper.local_table
+        refusal = index.store.triggers.refusal(connection, table)
     indexed = 0 if generations is None else _indexed(index, definition.entity)
     service = index.services.of(generations or ())
     left = max(0, rows - indexed)
@@ -111,7 +114,7 @@ def plan_table(
         rows_per_second=rate,
         seconds=left / rate if rate else None,
         makes_tables=generations is None,
-        warnings=tuple(_warnings(read, rows, total)),
+        warnings=tuple(_warnings(definition, read, rows, total, refusal)),
     )
 
 
@@ -134,7 +137,7 @@ def _indexed(index: Index, entity: str) -> int:
     return sum(status.indexed - status.pending - status.failed for status in found if status.entity == entity)
 
 
-def _counts(connection: Connection, mapped: Mapped) -> tuple[int, int]:
+def count_rows(connection: Connection, mapped: Mapped) -> tuple[int, int]:
     """Counts the rows of the table, and those that meet its condition."""
     cls = mapped.mapper.class_
     rows = select(func.count()).select_from(cls)
@@ -166,7 +169,10 @@ def _samples(contents: dict[str, Content]) -> Iterator[TableSample]:
         yield TableSample(id_, content.text, content.emphasis, content.tenant)
 
 
-def _warnings(read: Rows, rows: int, total: int) -> Iterator[str]:
+def _warnings(definition: TableDefinition, read: Rows, rows: int, total: int, refusal: str) -> Iterator[str]:
+    if refusal:
+        command = f"`kameleon table refresh {shlex.quote(definition.entity)}`"
+        yield f"{definition.table} {refusal}, so no triggers mark its rows. Index them again with {command}"
     if not rows:
         yield "no row meets the condition" if total else "the table has no rows"
     empty = sum(not content.text for content in read.contents.values())

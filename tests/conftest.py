@@ -112,6 +112,12 @@ SLOW = {
     "test_gunicorn.py": ["test_preloaded_workers_answer"],
     "test_hostile.py": ["test_hostile_input_is_stored_unchanged_or_refused_with_our_errors"],
     "test_identity.py": ["test_a_fingerprint_is_equal_in_every_process"],
+    "test_importers.py": [
+        "test_a_chroma_folder_is_imported",
+        "test_a_folder_that_is_none_of_chromas_is_refused",
+        "test_a_lancedb_table_is_imported",
+        "test_the_command_imports_a_chroma_folder",
+    ],
     "test_keyword_changes.py": [
         "test_a_fold_or_merge_that_is_killed_never_was",
         "test_after_each_change_the_index_is_what_the_records_are",

@@ -33,6 +33,7 @@ FILES = {
     "qrels.tsv": "query-id\tcorpus-id\tscore\nq\tPerson/2\t1\n",
     "synonyms.txt": "# places\noslo, christiania\n",
     "myapp/models.py": "",
+    "works.csv": "code;title;year\nM-1;A ship in a gale;1842\nM-2;Bread;1951\n",
 }
 """What the pages' commands read."""
 

@@ -142,6 +142,13 @@ def test_tenants_are_named_and_their_records_kept_apart(search: SearchEngine) ->
     assert [row["tenant"] for row in Export(search, "T", tenant=ALL_TENANTS)] == ["a", "b"]
 
 
+def test_a_field_that_an_export_would_replace_is_refused(search: SearchEngine) -> None:
+    RecordStore(search).insert("D", [{"id": "1", "title": "red fox", "embedding": "of my own"}])
+    assert lines(Export(search, "D")) == [{"id": "1", "title": "red fox", "embedding": "of my own"}]
+    with pytest.raises(InvalidInput, match="has a field 'embedding'"):
+        Export(search, "D", with_embeddings=True)
+
+
 def test_indexed_texts_are_exported_as_text(search: SearchEngine) -> None:
     search.index_record("X", "1", "hello world")
     assert lines(Export(search, "X")) == [{"id": "1", "text": "hello world"}]
@@ -229,7 +236,7 @@ def test_vectors_of_another_model_are_refused_with_the_option_that_helps(run: Ru
     assert "come from outside" in run("embeddings", "reindex", "--force", "--no-confirm", status=1).stderr
 
 
-def test_a_format_that_no_name_gives_is_asked_for(run: Run) -> None:
+def test_a_file_name_without_a_format_is_refused_with_the_option(run: Run) -> None:
     run("data", "insert", "D", stdin='{"id": "1", "title": "red fox"}')
     assert "--format" in run("export", "D", "-o", "d.txt", status=2).stderr
     assert run("export", "D", "--format", "csv").stdout == "id,title\n1,red fox\n"

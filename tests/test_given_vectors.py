@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-from kameleon import RecordStore, SearchEngine
+from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.doctor import examine
 from kameleon.embeddings import CallableProvider, GivenVectors
 from kameleon.errors import InvalidInput, InvalidRecord, ModelMismatch, NoProvider, ProviderError
+from kameleon.exporting import Export
 from kameleon.testing import HashProvider
 from kameleon.worker import Worker
 
@@ -111,7 +112,10 @@ def test_the_last_vector_of_an_id_is_stored_and_the_first_where_ids_are_ignored(
         ([1.0, 0.0], "numbers, the model has 3"),
         ([float("nan"), 0.0, 0.0], "NaN"),
         ([0.0, 0.0, 0.0], "zero"),
+        ([1e39, 0.0, 0.0], "infinity"),
         (["a", "b", "c"], "not a vector"),
+        ("[1, 2, 3]", "not a vector"),
+        ([{"start": 0}], "a text of 7 characters"),
         ([{"start": 0, "end": 99, "embedding": [1.0, 0.0, 0.0]}], "a text of 7 characters"),
     ],
 )
@@ -126,9 +130,22 @@ def test_a_vector_that_cannot_be_stored_is_refused_with_its_position(
     assert len(store.list("D")) == 1
 
 
+def test_dimensions_of_a_call_that_was_refused_are_not_kept(search: SearchEngine) -> None:
+    store = RecordStore(search)
+    with pytest.raises(InvalidRecord, match="the model has 2"):
+        store.insert("D", RECORDS, embeddings=[[1.0, 0.0], *VECTORS[1:]])
+    assert store.insert("D", RECORDS, embeddings=VECTORS).index.reused == 3
+    with pytest.raises(InvalidRecord, match="the model has 3"):
+        store.insert("D", [{"id": "4", "title": "x"}], embeddings=[[1.0, 0.0]])
+
+
 def test_embeddings_are_one_a_record(search: SearchEngine) -> None:
     with pytest.raises(InvalidInput, match="2 places for 3 records"):
         RecordStore(search).insert("D", RECORDS, embeddings=VECTORS[:2])
+    for wrong in ("abc", 5, {"1": VECTORS[0]}):
+        with pytest.raises(InvalidInput, match="embeddings is a list, one a record"):
+            RecordStore(search).insert("D", RECORDS, embeddings=wrong)  # type: ignore[arg-type]
+    assert RecordStore(search).insert("D", RECORDS, embeddings=iter(VECTORS)).index.reused == 3
 
 
 def test_vectors_of_another_model_are_refused(make: Make, search: SearchEngine) -> None:
@@ -188,6 +205,19 @@ def test_texts_are_indexed_with_the_vectors_of_their_passages(search: SearchEngi
     assert (hit.id, passage.text) == ("1", "world")
 
 
+def test_one_vector_takes_the_place_of_those_of_passages(search: SearchEngine) -> None:
+    passages = [
+        {"start": 0, "end": 5, "embedding": [1.0, 0.0, 0.0]},
+        {"start": 6, "end": 11, "embedding": [0.0, 1.0, 0.0]},
+    ]
+    search.index_records_batch([("X", "1", "hello world")], embeddings=[passages])
+    report = search.index_records_batch([("X", "1", "hello world")], embeddings=[[0.0, 0.0, 1.0]])
+    assert (report.unchanged, report.reused) == (1, 1)
+    (row,) = Export(search, "X", with_embeddings=True)
+    assert row["embedding"] == [0.0, 0.0, 1.0]
+    assert "embedding_passages" not in row
+
+
 def test_vectors_are_written_in_the_callers_transaction(search: SearchEngine) -> None:
     sessions = search.attach(sessionmaker(search.engine))
     with sessions() as session:
@@ -200,6 +230,29 @@ def test_vectors_are_written_in_the_callers_transaction(search: SearchEngine) ->
         search.index_records_batch([("X", "1", "hello")], embeddings=[[1.0, 0.0, 0.0]], session=session)
         RecordStore(search).insert("D", RECORDS, embeddings=VECTORS, session=session)
     assert [(one.entity, one.indexed, one.pending) for one in search.get_status()] == [("D", 3, 0), ("X", 1, 0)]
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+@searchable(fields=["title"], name="GivenNote")
+class Note(Base):
+    __tablename__ = "given_note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+
+
+def test_objects_of_a_session_stay_pending_and_get_their_vectors_later(make: Make) -> None:
+    search = make(GivenVectors("outside", 3), on_provider_error="raise")
+    Base.metadata.create_all(search.engine)
+    with search.attach(sessionmaker(search.engine)).begin() as session:
+        session.add_all([Note(id=1, title="red fox"), Note(id=2, title="lazy dog")])
+    assert pending(search, "GivenNote") == 2
+    given = [("GivenNote", 1, "red fox"), ("GivenNote", 2, "lazy dog")]
+    report = search.index_records_batch(given, embeddings=VECTORS[:2])
+    assert (report.unchanged, report.reused) == (2, 2)
+    assert pending(search, "GivenNote") == 0
 
 
 def test_tenants_have_vectors_of_their_own(search: SearchEngine) -> None:
@@ -219,3 +272,16 @@ def test_more_dimensions_than_float32_columns_have_are_compared_as_they_are_stor
     store.insert("D", RECORDS, embeddings=vectors)
     again = store.insert("D", RECORDS, embeddings=vectors, on_conflict="replace").index
     assert (again.unchanged, again.reused, again.pending) == (3, 0, 0)
+
+
+def test_the_noise_of_a_model_from_outside_is_that_of_its_first_vectors(search: SearchEngine) -> None:
+    store = RecordStore(search)
+    vectors = np.random.default_rng(5).normal(size=(40, 16)) + 0.5
+    store.insert("D", [{"id": str(n), "title": "x"} for n in range(8)], embeddings=vectors[:8])
+    assert search.generations()[0].noise is None
+    store.insert("D", [{"id": str(n), "title": "x"} for n in range(8, 40)], embeddings=vectors[8:])
+    noise = search.generations()[0].noise
+    assert noise is not None
+    units = vectors[8:] / np.linalg.norm(vectors[8:], axis=1, keepdims=True)
+    cosines = (units @ units.T)[np.triu_indices(32, 1)]
+    assert noise == pytest.approx((cosines.mean(), cosines.std()), abs=1e-3)

@@ -1,25 +1,30 @@
 """Searches of table entities by their names: among others, with what filters, counts and orders them."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from starlette.testclient import TestClient
 
-from kameleon import RecordStore, SearchEngine
+from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.boosts import number, when
 from kameleon.documents import results_document
 from kameleon.entities import count_values, describe, kind_of, named
-from kameleon.errors import InvalidFilter, UnknownEntity
+from kameleon.errors import EntityExists, InvalidFilter, InvalidInput, TenantRequired, UnknownEntity
 from kameleon.evaluation import compare, evaluate
 from kameleon.server import app
 from kameleon.server.mcp.models import FetchArguments, ListEntitiesArguments, SearchArguments
 from kameleon.server.mcp.tools import Call, fetch, list_entities
 from kameleon.server.mcp.tools import search as tool_search
 from kameleon.server.serving import Serving
+
+from .conftest import Done
 
 BOOKS = (
     "CREATE TABLE books (isbn varchar(20) PRIMARY KEY, title text, blurb text, year integer, price numeric(6, 2), "
@@ -224,3 +229,174 @@ def test_rules_pins_and_judgements_name_rows(filled: SearchEngine) -> None:
     assert (measured.queries, measured.unknown) == (1, 0)
     compared = compare(filled, before={"where": {"year": 2001}}, entities=["books"])
     assert (compared.wins, compared.queries[0].ndcg_before) == (1, 0.0)
+
+
+def test_the_record_store_has_no_rows_of_tables(filled: SearchEngine, engine: Engine) -> None:
+    store = RecordStore(filled)
+    for call in (
+        lambda: store.get("books", "1"),
+        lambda: store.list("books"),
+        lambda: store.insert("books", [{"id": "4", "title": "x"}]),
+        lambda: store.update("books", "1", {"title": "x"}),
+        lambda: store.delete("books", ["1"]),
+        lambda: store.create_entity("books", search=["title"]),
+        lambda: store.rename_entity("Note", "books"),
+    ):
+        with pytest.raises(InvalidInput, match=r"books. is the table books, whose rows .* SELECT \* FROM books"):
+            call()
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE note (id integer PRIMARY KEY, title text)"))
+    with pytest.raises(EntityExists, match=r"Note. has stored records: give the table another name with --name"):
+        filled.tables.define("note", ["title"], name="Note")
+    assert [entity.name for entity in store.entities()] == ["Note"]
+
+
+def test_queries_of_stored_entities_take_no_statement_more(
+    filled: SearchEngine, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kameleon.indexing.tenanted.READ_EVERY_S", 3600)
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+
+    for options in ({"entity": "Note"}, {"entity": "Note", "where": {"year": 1990}, "facets": ["year"]}, {}):
+        filled.search("garden", **options)
+        statements.clear()
+        filled.search("garden", **options)
+        assert statements
+        assert not [one for one in statements if "kdb_table" in one or "books" in one]
+
+
+def test_the_tenants_of_a_table_are_its_rows_own(search: SearchEngine, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE deal (id integer PRIMARY KEY, title text, org text, stage text)"))
+        rows = "(1, 'A merger', 'acme', 'won'), (2, 'A merger', 'globex', 'lost'), (3, 'A merger', 'acme', 'lost')"
+        connection.execute(text(f"INSERT INTO deal VALUES {rows}"))
+    search.tables.define("deal", ["title"], tenant="org")
+    search.tables.refresh("deal")
+    acme = search.for_tenant("acme")
+    found = acme.search("merger", entity="deal", where={"stage": "lost"}, facets=["stage"], data=True)
+    assert refs(found) == ["deal/3"]
+    assert found[0].data == {"title": "A merger", "org": "acme", "stage": "lost"}
+    assert acme.search("merger", facets=["stage"]).facets["stage"] == {"won": 1, "lost": 1}
+    assert refs(search.search("merger", entity="deal", tenant=ALL_TENANTS, sort="-stage", limit=1)) == ["deal/1"]
+    with pytest.raises(TenantRequired, match="deal"):
+        search.search("merger", entity="deal")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE deal SET org = 'globex' WHERE id = 3"))
+    assert [hit.data for hit in acme.search("merger", entity="deal", ids=["3"], data=True)] == [None]
+
+
+def test_a_changed_table_is_found_by_its_texts_alone(filled: SearchEngine, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE books RENAME COLUMN blurb TO summary"))
+    found = filled.search("fox", mode="keyword", data=True)
+    assert set(refs(found)) == {"books/1", "books/2", "Note/n1"}
+    assert [hit.data is None for hit in found] == [hit.entity == "books" for hit in found]
+    assert "the rows of books are not shown" in found.plan.note
+    other = SearchEngine(engine, "static")
+    assert refs(other.search("fox", entity="books", mode="keyword", data=True)) == ["books/1", "books/2"]
+    with pytest.raises(InvalidInput, match=r"books has no column 'blurb'.*kameleon table add"):
+        other.search("fox", entity="books", where={"year": 1990})
+    assert refs(other.search("fox", where={"year": 1990}, mode="keyword")) == ["Note/n1"]
+
+
+def test_a_name_is_that_of_a_class_that_is_declared_later(search: SearchEngine, engine: Engine) -> None:
+    name = f"shelf_{engine.dialect.name}"
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE TABLE {name} (id integer PRIMARY KEY, title text, year integer)"))
+        connection.execute(text(f"INSERT INTO {name} VALUES (1, 'A fox', 1990), (2, 'A fox', 2001)"))
+    search.tables.add(name, ["title"])
+    options: dict[str, Any] = {"entity": name, "mode": "keyword"}
+    assert refs(search.search("fox", where={"year": 1990}, **options)) == [f"{name}/1"]
+
+    class Base(DeclarativeBase):
+        pass
+
+    @searchable(fields=["title"], name=name)
+    class Shelf(Base):
+        __tablename__ = name
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+        printed: Mapped[int | None] = mapped_column("year")
+
+    assert refs(search.search("fox", where={"printed": 1990}, **options)) == [f"{name}/1"]
+    assert refs(search.search("fox", where={"printed": 1990}, mode="keyword")) == [f"{name}/1"]
+    assert named(search, [name]) == [Shelf]
+
+
+# by the command
+
+
+@pytest.fixture
+def run(engine: Engine, command: Callable[..., Done]) -> Callable[..., Done]:
+    url = engine.url.render_as_string(hide_password=False)
+
+    def call(*arguments: str, status: int = 0) -> Done:
+        done = command(*arguments, environment={"KAMELEON_URL": url})
+        assert done.returncode == status, done.stderr
+        return done
+
+    return call
+
+
+def test_the_command_finds_rows(filled: SearchEngine, run: Callable[..., Done]) -> None:
+    words = ("search", "fox", "--mode", "keyword")
+    shown = run(*words, "-e", "books", "--where", '{"year": 1990}', "--field", "year", "--field", "price").stdout
+    assert shown.split("\t", 1)[1] == "books\t1\t1990\t12.5\tThe red fox a quick fox\n"
+    document = json.loads(run(*words, "--facet", "year", "--sort", "-year", "--json").stdout)
+    assert (document["hits"][0]["entity"], document["hits"][0]["id"]) == ("books", "2")
+    assert document["hits"][0]["data"]["bought"] == "2021-03-04"
+    assert document["facets"]["year"] == [{"value": 1990, "count": 2}, {"value": 2001, "count": 1}]
+    assert "title\tn1" not in run("search", "title:fox", "-e", "books", "--mode", "keyword").stdout
+    assert "no hit has a field 'pages'" in run(*words, "--field", "pages").stderr
+    assert "\tThe whale\tThe whale" in run("search", "whale", "-e", "books", "--field", "title").stdout
+    assert "books\t2\t2001" in run("similar", "books", "1", "--mode", "keyword", "--field", "year").stdout
+    assert run("suggest", "qui", "-e", "books").stdout == "quick\n"
+    assert "unknown entity 'book'. Known: Note, books" in run("search", "x", "-e", "book", status=1).stderr
+    assert "whose rows are read and written with SQL" in run("data", "list", "books", status=1).stderr
+
+
+def test_the_command_compares_settings_on_rows(filled: SearchEngine, run: Callable[..., Done]) -> None:
+    filled.judgements.set("red fox", [("books", "1")])
+    setting = '{"where": {"year": 2001}, "mode": "keyword"}'
+    compared = json.loads(run("eval", "-e", "books", "--before", setting, "--json").stdout)
+    assert (compared["wins"], compared["losses"]) == (1, 0)
+
+
+MODELS = """
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from kameleon import searchable
+
+class Base(DeclarativeBase):
+    pass
+
+@searchable(fields=["title"])
+class ENTITY(Base):
+    __tablename__ = "TABLE"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    stage: Mapped[str]
+    password_hash: Mapped[str]
+"""
+
+
+def test_imported_classes_are_searched_by_their_columns(
+    engine: Engine, run: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, entity = f"imported_models_{engine.dialect.name}", f"Imported{engine.dialect.name}"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{name}.py").write_text(MODELS.replace("ENTITY", entity).replace("TABLE", entity.lower()))
+    with engine.begin() as connection:
+        columns = "id integer PRIMARY KEY, title text, stage text, password_hash text"
+        connection.execute(text(f"CREATE TABLE {entity.lower()} ({columns})"))
+        connection.execute(
+            text(f"INSERT INTO {entity.lower()} VALUES (1, 'a fox', 'new', 'x'), (2, 'a fox', 'old', 'y')")
+        )
+    SearchEngine(engine)
+    run("embeddings", "sync", "--import", name)
+    own = ("-e", entity, "--import", name, "--mode", "keyword", "--where", '{"stage": "old"}')
+    (hit,) = json.loads(run("search", "fox", *own, "--json").stdout)["hits"]
+    assert (hit["id"], hit["data"]) == ("2", {"title": "a fox", "stage": "old"})
+    near = run("similar", entity, "1", *own[2:], "--field", "stage").stdout
+    assert near.split("\t")[1:] == [entity, "2", "old", "a fox\n"]
+    assert run("suggest", "fo", "-e", entity, "--import", name).stdout == "fox\n"

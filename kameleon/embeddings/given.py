@@ -36,7 +36,7 @@ class GivenVectors(EmbeddingProvider):
     ) -> None:
         check_model(model_name, 1 if dimensions is None else dimensions)
         self.model_name = model_name
-        self._dimensions = dimensions
+        self._dimensions, self._is_stated = dimensions, dimensions is not None
         self._set_options(noise=noise, vector_weight=vector_weight, revision=revision)
         self._set_options(query_prefix=query_prefix, passage_prefix=passage_prefix)
 
@@ -51,8 +51,9 @@ class GivenVectors(EmbeddingProvider):
         return self._dimensions
 
     def learn(self, dimensions: int | None) -> None:
-        """Take these dimensions where none are known."""
-        if self._dimensions is None:
+        """Take these dimensions, if any, where none were stated: they are those of the index, or of vectors that are
+        about to be its first."""
+        if dimensions is not None and not self._is_stated:
             self._dimensions = dimensions
 
     def embed(self, text: str) -> NoReturn:

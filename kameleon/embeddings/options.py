@@ -53,8 +53,8 @@ def outside(model_name: str) -> str:
     """States what an index of given vectors lacks, and how it gets it."""
     return (
         f"the vectors of {model_name} come from outside, kameleon makes none: insert(…, embeddings=[…]) or `kameleon "
-        "data insert --embeddings FIELD` gives them, and an engine whose provider makes vectors of this model name, "
-        "dimensions and revision makes those that are missing"
+        "data insert ENTITY FILE --embeddings FIELD` gives them, and an engine whose provider makes vectors of this "
+        "model name, dimensions and revision makes those that are missing"
     )
 
 

@@ -25,18 +25,38 @@ Row = Mapping[str, Any]
 Rows = Callable[[], Iterable[Row]]
 
 
-def write(stream: BinaryIO, format: str, columns: Sequence[Column], rows: Rows) -> int:
-    """Writes the records that `rows()` gives to a stream in one of FORMATS, and returns how many. Parquet reads them
-    twice where a column's type is any. Raises InvalidInput and MissingExtra."""
+def write(stream: BinaryIO, format: str, columns: Sequence[Column], rows: Rows, values: Rows | None = None) -> int:
+    """Writes the records that `rows()` gives to a stream in one of FORMATS, and returns how many. For Parquet the types
+    of columns of any type are found in `values()`, else in `rows()`. Raises InvalidInput and MissingExtra."""
     if format not in FORMATS:
         raise InvalidInput(f"unknown format {seen(format)}. Known: {', '.join(FORMATS)}")
+    if format == "parquet":
+        return _parquet(stream, list(known_types(columns, values or rows)), rows)
     return FORMATS[format](stream, columns, rows)
 
 
-def _jsonl(stream: BinaryIO, _columns: Sequence[Column], rows: Rows) -> int:
-    count = 0
+def vectors_of(columns: Sequence[Column]) -> set[str]:
+    return {column.name for column in columns if column.type == "vector"}
+
+
+def vector_text(vector: Sequence[float]) -> str:
+    """A vector as JSON: each number with as many digits as distinguish float32."""
+    return f"[{', '.join(['%.9g'] * len(vector)) % tuple(vector)}]"
+
+
+def json_line(row: Row, vectors: Iterable[str]) -> str:
+    """A row as JSON, its vectors last."""
+    texts = [f"{json.dumps(name)}: {vector_text(row[name])}" for name in vectors if row.get(name)]
+    if not texts:
+        return json.dumps(row, ensure_ascii=False, default=str)
+    rest = {name: value for name, value in row.items() if name not in vectors or not value}
+    return f"{json.dumps(rest, ensure_ascii=False, default=str)[:-1]}{', ' if rest else ''}{', '.join(texts)}}}"
+
+
+def _jsonl(stream: BinaryIO, columns: Sequence[Column], rows: Rows) -> int:
+    count, vectors = 0, vectors_of(columns)
     for row in rows():
-        stream.write(f"{json.dumps(row, ensure_ascii=False, default=str)}\n".encode("utf-8", "surrogatepass"))
+        stream.write(f"{json_line(row, vectors)}\n".encode("utf-8", "surrogatepass"))
         count += 1
     return count
 
@@ -45,9 +65,10 @@ def _csv(stream: BinaryIO, columns: Sequence[Column], rows: Rows) -> int:
     text = io.TextIOWrapper(stream, "utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.name for column in columns])
-    count = 0
+    count, vectors = 0, vectors_of(columns)
     for row in rows():
-        writer.writerow([cell(row.get(column.name)) for column in columns])
+        texts = {name: vector_text(row[name]) for name in vectors if row.get(name)}
+        writer.writerow([cell({**row, **texts}.get(column.name)) for column in columns])
         count += 1
     text.detach()
     return count
@@ -68,7 +89,7 @@ def _parquet(stream: BinaryIO, columns: Sequence[Column], rows: Rows) -> int:
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtra("pyarrow", "files") from error
-    schema = pa.schema([pa.field(name, arrow_type(pa, type_)) for name, type_ in known_types(columns, rows)])
+    schema = pa.schema([pa.field(name, arrow_type(pa, type_)) for name, type_ in columns])
     count = 0
     with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
         given = iter(rows())

@@ -40,7 +40,7 @@ def embed_ahead(
     if index.services.provider is None:
         return None
     service, owned = _to_embed(index, records, texts, connection, unique)
-    if service is None or not owned:
+    if service is None or service.is_given or not owned:
         return None
     contents = list(dict.fromkeys(content for _, content in owned))
     if indexing == "deferred":
@@ -99,6 +99,6 @@ def batches_ahead(index: Index, texts: int) -> int:
         return 0
     with index.reading() as connection:
         service = index.services.writing(connection, index.catalog.generations(connection))
-    if service is None:
+    if service is None or service.is_given:
         return 0
     return max(min(2, service.workers), service.workers // -(-texts // service.batch_size))

@@ -10,7 +10,7 @@ from ..embeddings.passages import MAX_PASSAGES
 from ..errors import InvalidInput, InvalidRecord, ModelMismatch, NoProvider, TextRefused, seen
 from ..stores.catalog import mismatch
 from ..stores.values import Embedding, Entry
-from ..values import Generation, Ref
+from ..values import Generation, Noise, Ref
 
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
@@ -32,10 +32,11 @@ class Given:
 
     @property
     def dimensions(self) -> int | None:
-        """Of the first one; None where there is none with a length."""
+        """Of the first one, 1 of what is no vector, which then is refused as such; None where there is none."""
         for found in self.embeddings.values():
-            first = found[0]["embedding"] if is_of_passages(found) else found
-            return len(first) if hasattr(first, "__len__") and len(first) else None
+            first = found[0].get("embedding") if is_of_passages(found) else found
+            is_vector = hasattr(first, "__len__") and not isinstance(first, str | bytes | Mapping)
+            return max(1, len(first)) if is_vector else 1
         return None
 
     def checked(self, entry: Entry, provider: "EmbeddingProvider") -> list[Embedding]:
@@ -54,6 +55,8 @@ def given_embeddings(
     gave no list. Raises InvalidInput where there is not one a record."""
     if embeddings is None:
         return None
+    if isinstance(embeddings, str | bytes | Mapping) or not isinstance(embeddings, Iterable):
+        raise InvalidInput(f"embeddings is a list, one a record, not {seen(embeddings)}")
     listed = list(embeddings)
     if len(listed) != len(refs):
         raise InvalidInput(f"embeddings has {len(listed)} places for {len(refs)} records: one each, None for none")
@@ -111,6 +114,17 @@ def _place(passage: Any, length: int) -> tuple[int, int]:
     )
 
 
+def sampled_noise(rows: Sequence[Embedding]) -> Noise | None:
+    """The noise of a model that nothing can be asked of: that of the first vectors, each of another record. None where
+    these are too few."""
+    from numpy import frombuffer  # slow to load
+
+    from ..embeddings.noise import SENTENCES, noise_of
+
+    vectors = [row.vector for row in rows if row.passage == 0 and row.vector is not None][: len(SENTENCES)]
+    return noise_of([frombuffer(vector, "<f4") for vector in vectors])
+
+
 def is_stored(rows: Sequence[Embedding], stored: Sequence[Embedding]) -> bool:
     """Whether the index has these embeddings of a record, up to the digits that it stores."""
     if [row[5:] for row in rows] != [row[5:] for row in stored]:
@@ -124,8 +138,8 @@ def _are_close(one: bytes | None, other: bytes | None) -> bool:
     if one is None or other is None or len(one) != len(other):
         return one == other
     first, second = np.frombuffer(one, "<f4"), np.frombuffer(other, "<f4")
-    rtol = FLOAT16 if len(first) > MAX_FLOAT32 else 0.0
-    return bool(np.allclose(first, second, rtol=rtol, atol=FLOAT32))
+    bound = FLOAT32 + FLOAT16 * np.abs(second) if len(first) > MAX_FLOAT32 else FLOAT32
+    return bool((np.abs(first - second) <= bound).all())
 
 
 def check_models(index: "Index", models: Collection[str], dimensions: int | None, *, is_named: bool) -> None:

@@ -24,7 +24,7 @@ from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Noise, Ref
 from .classes import Standing
 from .describing import count_records, writing
 from .embedded import Ahead, counts, embeddings, flattened, merged, owners_of, positions, with_pieces
-from .given import Given, is_stored
+from .given import Given, is_stored, sampled_noise
 from .moving import Move, located, move, moved
 from .tenanted import Tenanted
 
@@ -322,5 +322,7 @@ def with_given(plan: Plan) -> Plan:
     rest = [entry for entry in plan.to_embed if entry.ref not in given]
     none = [Embedding(entry.ref, entry.content_hash, None) for entry in rest if not entry.has_vector]
     report = IndexReport(reused=len(plan.to_embed) - len(rest), pending=len(rest) - len(none))
-    is_enqueued = plan.enqueues and plan.service is not None and not plan.service.is_given
-    return replace(plan, embeddings=[*rows, *none], report=report, enqueues=is_enqueued)
+    is_outside = plan.service is not None and plan.service.is_given
+    noise = sampled_noise(rows) if is_outside and plan.lacks_noise else None
+    is_enqueued = plan.enqueues and not is_outside
+    return replace(plan, embeddings=[*rows, *none], report=report, enqueues=is_enqueued, noise=noise)

@@ -1,7 +1,8 @@
 """What others may see of a mapped class: its fields with types, and the values of its rows. Imports `content`,
 `errors`, `stores` and `values`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from sqlalchemy.orm import ColumnProperty
 from sqlalchemy.types import NullType
 
 from ..content import check_tenant
-from ..errors import SECRET_NAME
+from ..errors import SECRET_NAME, StorageError
 from ..stores.tables import parts
 from ..values import SearchResult, SearchResults
 from .mapping import KEYS_A_STATEMENT, Mapped, objects, plain
@@ -78,24 +79,30 @@ def is_open(name: str) -> bool:
 
 
 class RowData:
-    """Gives hits of mapped classes the values of their rows."""
+    """Gives hits of mapped classes the values of their rows. `reading` gives a connection for the rows of one class."""
 
-    def __init__(self, mappings: Mappings, connection: Connection) -> None:
+    def __init__(self, mappings: Mappings, reading: Callable[[], AbstractContextManager[Connection]]) -> None:
         self._mappings = mappings
-        self._connection = connection
+        self._reading = reading
 
     def fill(self, found: SearchResults) -> SearchResults:
         """Replaces the hits by those with `data`, with a statement for each class, and one for each relationship that
-        its texts come over. Those whose rows are gone stay without."""
+        its texts come over. Those whose rows are gone, or cannot be read, stay without."""
         by_entity: dict[str, list[SearchResult]] = {}
         for hit in found:
             if hit.data is None:
                 by_entity.setdefault(hit.entity, []).append(hit)
         made: dict[int, SearchResult] = {}
         for entity, hits in by_entity.items():
-            if (mapped := self._mappings.named(entity)) is not None:
+            if (mapped := self._mappings.named(entity)) is None:
+                continue
+            try:
                 rows = self._rows(mapped, list(dict.fromkeys(hit.id for hit in hits)))
-                made |= {id(hit): replace(hit, data=rows.get((hit.id, hit.tenant))) for hit in hits}
+            except StorageError as error:
+                note = f"the rows of {entity} are not shown: {error}"
+                found.plan = replace(found.plan, note="; ".join(filter(None, (found.plan.note, note))))
+                continue
+            made |= {id(hit): replace(hit, data=rows.get((hit.id, hit.tenant))) for hit in hits}
         found.groups = {name: [made.get(id(hit), hit) for hit in hits] for name, hits in found.groups.items()}
         found[:] = [made.get(id(hit), hit) for hit in found]
         return found
@@ -106,12 +113,13 @@ class RowData:
         is_of_columns = all(name in mapped.mapper.column_attrs for name in names)
         read = self._columns if is_of_columns else self._objects
         found: dict[tuple[str, str], Mapping[str, Any]] = {}
-        for part in parts(ids, KEYS_A_STATEMENT):
-            found |= read(mapped, names, part)
+        with self._reading() as connection:
+            for part in parts(ids, KEYS_A_STATEMENT):
+                found |= read(connection, mapped, names, part)
         return found
 
     def _columns(
-        self, mapped: Mapped, names: Sequence[str], ids: Sequence[str]
+        self, connection: Connection, mapped: Mapped, names: Sequence[str], ids: Sequence[str]
     ) -> dict[tuple[str, str], Mapping[str, Any]]:
         cls: Any = mapped.owner.class_
         keys = [column for column, _ in mapped.id_columns(cls)]
@@ -119,17 +127,17 @@ class RowData:
         own = [*keys, *([] if tenant is None else [tenant])]
         wanted = select(*own, *(getattr(cls, name) for name in names)).select_from(cls)
         found = dict[tuple[str, str], Mapping[str, Any]]()
-        for row in self._connection.execute(mapped.of_ids(mapped.without_concrete(wanted, cls), ids)):
+        for row in connection.execute(mapped.of_ids(mapped.without_concrete(wanted, cls), ids)):
             id_ = mapped.identity.id_of(row[: len(keys)])
             of = "" if tenant is None else check_tenant(row[len(keys)])
             found[id_, of] = values_of(zip(names, row[len(own) :], strict=True))
         return found
 
     def _objects(
-        self, mapped: Mapped, names: Sequence[str], ids: Sequence[str]
+        self, connection: Connection, mapped: Mapped, names: Sequence[str], ids: Sequence[str]
     ) -> dict[tuple[str, str], Mapping[str, Any]]:
         found = dict[tuple[str, str], Mapping[str, Any]]()
-        for obj in objects(self._connection, mapped.of_ids(mapped.rows(), ids)):
+        for obj in objects(connection, mapped.of_ids(mapped.rows(), ids)):
             key = mapped.ref_of(obj).id, mapped.tenant_of(obj)
             found[key] = values_of((name, value_of(obj, name)) for name in names)
         return found

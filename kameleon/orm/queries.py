@@ -3,6 +3,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from sqlalchemy import Connection, Select, select
@@ -25,6 +26,7 @@ from ..telemetry.measures import SUGGESTION
 from ..values import Ref, SearchResults, Tenants
 from .arguments import checked_boosts, listed
 from .callers import sessions_of, table_entities
+from .syncing import problems_of_tables
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -110,8 +112,8 @@ class Queries:
                 return found
             from .described import RowData
 
-            with self._index.preserving(connection) as conn:
-                return RowData(sessions_of(self._index).mappings, conn).fill(found)
+            reading = partial(self._index.preserving, connection)
+            return RowData(sessions_of(self._index).mappings, reading).fill(found)
 
         return shown
 
@@ -204,10 +206,11 @@ class Queries:
     ) -> Query:
         text, names, where = check_text(query), searched or [], options.get("where")
         is_nowhere = searched == []
+        self._check_tables(names, options)
         tenants, is_undivided = self.tenants(names, options, connection)
-        partial = self._partial(searched, where, connection)
-        fields = () if like else self._fields(text, names, partial, connection)
-        given, (columns, names, classes) = names, self._classes(text, fields, names, where, partial)
+        tables = self._partial(searched, where, connection)
+        fields = () if like else self._fields(text, names, tables, connection)
+        given, (columns, names, classes) = names, self._classes(text, fields, names, where, tables)
         of_classes = tuple(name for each in classes for name in each.entities)
         options["where"] = where if not names or set(names) - set(of_classes) else None
         secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
@@ -224,11 +227,18 @@ class Queries:
             visible=visible,
             hides_words=hides_words(secured, tenants),
             columns=columns,
-            shared=frozenset(partial.names if partial else ()),
+            shared=frozenset(tables.names if tables else ()),
             like=like,
             class_boosts=self._class_boosts(names, given, connection) if options.get("boost") is None else (),
             **options,
         )
+
+    def _check_tables(self, names: Sequence[object], options: SearchOptions) -> None:
+        """Raises InvalidInput where columns of a table are named that was changed since it was added."""
+        if any(map(options.get, ("where", "facets", "sort", "limit_by"))):
+            problems = problems_of_tables(self._index)
+            if problem := next((problems[name] for name in names if isinstance(name, str) and name in problems), None):
+                raise InvalidInput(problem)
 
     def _partial(
         self, searched: list[object] | None, where: object, connection: Connection | None
@@ -247,18 +257,18 @@ class Queries:
         fields: Collection[str],
         names: list[object],
         where: Any,
-        partial: "PartialSources | None",
+        tables: "PartialSources | None",
     ) -> "tuple[ClassFields | Sources | None, list[object], Sequence[Searched]]":
         """Of what is searched: the columns of mapped classes, the names of entities, and the classes with their
         conditions."""
         is_mapping = where is None or isinstance(where, Mapping)
-        if partial is None and is_mapping and not any(isinstance(name, type) for name in names):
+        if tables is None and is_mapping and not any(isinstance(name, type) for name in names):
             return None, names, ()
         from .scope import partial_scope, scope
 
         words = parse(text, fields).fields if fields else ()
-        if partial is not None:
-            return partial, names, partial_scope(sessions_of(self._index).mappings, partial.classes, where, words)
+        if tables is not None:
+            return tables, names, partial_scope(sessions_of(self._index).mappings, tables.classes, where, words)
         return self._columns(names), *scope(sessions_of(self._index).mappings, names, where, words)
 
     def _read(self, options: SearchOptions, given: Sequence[object], names: Sequence[object]) -> None:
@@ -332,7 +342,7 @@ class Queries:
         self,
         query: str,
         names: Sequence[object],
-        partial: "PartialSources | None",
+        tables: "PartialSources | None",
         connection: Connection | None,
     ) -> Collection[str]:
         """The fields that a query may name: of a mapped class that is searched alone, or of the record store's
@@ -345,7 +355,7 @@ class Queries:
         with self._index.preserving(connection) as conn:
             declared = self._index.catalog.entities(conn)
         searched = [entity for name, entity in declared.items() if not names or name in names]
-        return {name for entity in searched for name in entity.field_names} | {*(partial.columns if partial else ())}
+        return {name for entity in searched for name in entity.field_names} | {*(tables.columns if tables else ())}
 
     def _columns(self, names: Sequence[object]) -> "ClassFields | Sources | None":
         """The columns of the mapped classes that are searched."""

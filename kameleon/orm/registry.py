@@ -53,6 +53,7 @@ class Mappings:
         self._owners: WeakValueDictionary[str, type] = WeakValueDictionary()
         self._by_entity: dict[str, Mapped] = {}
         self._made: dict[str, type] = {}
+        self._compared: dict[str, object] = {}
         self._version: object = None
         self._boosted: tuple[object, frozenset[str]] = (None, frozenset())
 
@@ -132,7 +133,8 @@ class Mappings:
 
     def named(self, entity: str) -> Mapped | None:
         """The class of an entity that is resolved already, or is the only one of that name in this process."""
-        if (found := self._by_entity.get(entity)) is not None:
+        found = self._by_entity.get(entity)
+        if found is not None and not self._may_be_replaced(entity, found):
             self.of(found.owner.class_)  # it may have been declared again
         else:
             mappers = self._mappers_by_entity().get(entity, ())
@@ -140,6 +142,13 @@ class Mappings:
             if len(owners) == 1:
                 self.of(owners.pop().class_)
         return self._by_entity.get(entity)
+
+    def _may_be_replaced(self, entity: str, found: Mapped) -> bool:
+        """Whether classes were declared since a class that was made was last looked for."""
+        if self._made.get(entity) is not found.owner.class_ or self._compared.get(entity) is version():
+            return False
+        self._compared[entity] = version()
+        return True
 
     def all(self) -> list[Mapped]:
         """One an entity, by name, of the classes that `named` finds."""

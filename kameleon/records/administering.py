@@ -17,6 +17,7 @@ from ..indexing.index import Index
 from ..indexing.writer import Progress
 from ..stores.catalog import Entity
 from ..values import IndexReport, Ref
+from .definitions import check_no_table
 from .entities import altered, boosted, declared_entity, entity_named, record_entry
 from .stored import StoredRows
 from .values import AlterReport
@@ -45,6 +46,7 @@ class Administering:
                 raise EntityExists(
                     f"entity {seen(name)} exists already. See it: `kameleon entity describe {shlex.quote(name)}`"
                 )
+            check_no_table(self._index, connection, name)
             self._catalog.write_entity(connection, entity, is_new=True)
             self._note_boosts(connection, entity)
             if entity.has_tenants:
@@ -76,6 +78,7 @@ class Administering:
 
         def attempt(connection: Connection) -> Entity:
             entity = replace(self._changed(connection, name), name=new_name)
+            check_no_table(self._index, connection, new_name)
             known = [*self._catalog.entities(connection), *self._index.store.contents.entities(connection)]
             if new_name in known:
                 raise EntityExists(f"entity {seen(new_name)} exists already: {seen(name)} cannot have its name")

@@ -5,10 +5,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from ..content import check_entity, check_tenant
-from ..errors import Outdated, UnknownEntity, seen
+from ..errors import InvalidInput, Outdated, UnknownEntity, seen
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from .entities import divided, entity_named, infer_entity, with_fields
@@ -25,8 +25,12 @@ class Definitions:
             return self._catalog.entities(conn)
 
     def of(self, name: str, connection: Connection | None = None) -> Entity:
-        """Raises UnknownEntity."""
-        return entity_named(self.all(connection), name)
+        """Raises UnknownEntity, and InvalidInput for a table."""
+        with self._index.reading(connection) as conn:
+            entities = self._catalog.entities(conn)
+            if name not in entities:
+                check_no_table(self._index, conn, name)
+        return entity_named(entities, name)
 
     def with_records(
         self,
@@ -39,12 +43,14 @@ class Definitions:
         connection: Connection | None,
     ) -> tuple[Entity | None, Entity]:
         """The entity as it is, None where it is missing, and as an insert of these records leaves it. Raises
-        UnknownEntity."""
+        UnknownEntity, and InvalidInput for a table."""
         divides = "" if tenant_field is None and check_tenant(tenant) else tenant_field
         entities = self.all(connection)
         plain = [record for record in records if isinstance(record, Mapping)]
         if name in entities:
             return entities[name], with_fields(divided(entities[name], divides), plain)
+        with self._index.reading(connection) as conn:
+            check_no_table(self._index, conn, name)
         if not create or not self._may_create:
             raise UnknownEntity(
                 f"unknown entity {seen(name)}. Known: {', '.join(entities) or 'none'}. "
@@ -66,3 +72,15 @@ class Definitions:
 def _check_same(stored: Entity | None, before: Entity | None, name: str) -> None:
     if stored != before:
         raise Outdated(f"the entity {name} kept being changed by others. Try again")
+
+
+def check_no_table(index: Index, connection: Connection, name: object) -> None:
+    """Raises InvalidInput for the name of a table entity."""
+    table = index.tables.existing_tables
+    definition = connection.scalar(select(table.c.definition).where(table.c.entity_name == str(name)))
+    if definition is not None:
+        where = ".".join(filter(None, (definition["schema"], definition["table"])))
+        raise InvalidInput(
+            f"{seen(name)} is the table {where}, whose rows are read and written with SQL: SELECT * FROM {where}. "
+            f"`kameleon search --entity {shlex.quote(str(name))}` finds them"
+        )

@@ -84,9 +84,9 @@ class Reindexing(Registry):
         with self.index.reading() as conn:
             generations = self.index.catalog.generations(conn)
             service = self._service(generations, request)
-            service.identify()
             if service.is_given:
                 raise InvalidInput(f"nothing can be embedded again: {outside(service.provider.model_name)}")
+            service.identify()
             self._check_dimensions(conn, service, request)
             self._check_part(conn, generations, service, request)
             return self._chosen(conn, generations, service, request)

@@ -60,8 +60,8 @@ def storage_error(error: BaseException) -> StorageError:
         )
     if state == UNDEFINED_TABLE and "kdb_" in lines[0]:
         return SchemaMissing(
-            f"kameleon's tables are not in this database ({lines[0]}). SearchEngine(engine), `kameleon data insert "
-            "ENTITY < FILE` and `kameleon table add TABLE --text COLUMN` make them; with create_tables=False a "
+            f"kameleon's tables are not in this database ({lines[0]}). `kameleon table add TABLE --text COLUMN` or "
+            "`kameleon data insert ENTITY < FILE` makes them, or SearchEngine(engine); with create_tables=False a "
             "migration must, and with schema= they are looked for there"
         )
     if state in (SERIALIZATION_FAILURE, DEADLOCK):

@@ -23,7 +23,7 @@ def storage_error(error: BaseException, file: str | None) -> StorageError:
     """`error` is the driver's, `file` the one that its engine opened."""
     message = str(error)
     if "no such table: kdb_" in message:
-        return SchemaMissing(no_tables())
+        return SchemaMissing(no_tables(file))
     if getattr(error, "sqlite_errorcode", None) == BUSY_SNAPSHOT:
         return DatabaseLocked(
             "another process wrote since this transaction began to read, so it cannot write any more. Roll it back and "
@@ -56,9 +56,10 @@ def read_only(file: str | None) -> str:
     )
 
 
-def no_tables() -> str:
-    return (
-        "kameleon's tables are not in this database. SearchEngine(engine), `kameleon data insert ENTITY < FILE` and "
-        "`kameleon table add TABLE --text COLUMN` make them (an in-memory SQLite database is another one for each "
-        "thread; with create_tables=False a migration must)"
+def no_tables(file: str | None) -> str:
+    """Which calls make the tables; where those of a database in memory are."""
+    made = (
+        "kameleon's tables are not in this database. `kameleon table add TABLE --text COLUMN` or `kameleon data insert "
+        "ENTITY < FILE` makes them, or SearchEngine(engine); with create_tables=False a migration must"
     )
+    return made if path_of(file) else f"{made}. A SQLite database in memory is another one for each thread"
