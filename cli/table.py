@@ -12,7 +12,7 @@ import click
 from .app import App, common, confirming, echo, pass_app, quiet
 from .entity import optioned
 from .providing import providing
-from .reindexing import POSITIVE, duration, resumable, watching
+from .reindexing import AGAIN, POSITIVE, duration, resumable, watching
 
 if TYPE_CHECKING:
     from kameleon import IndexReport
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from kameleon.orm.reflection.definition import TableDefinition
     from kameleon.table_plans import TablePlan
 
-AGAIN = "The same command again goes on"
 SAMPLES = 2
 """Bounds the records that a dry run shows. Chosen, not measured."""
 SHOWN = 200

@@ -41,7 +41,11 @@ class Redefined:
         mapped = self._index.part(Unindexed).classes(connection)
         definitions = {each.entity: each.definition for each in mapped}
         found = self._index.classes.outdated(connection, definitions) if definitions else {}
-        return {name: redefined(name, found[name]) if name in found else "" for name in sorted(definitions)}
+        tables = {each.entity for each in mapped if each.declaration.of_table is not None}
+        return {
+            name: redefined(name, found[name], is_table=name in tables) if name in found else ""
+            for name in sorted(definitions)
+        }
 
     def report(self, connection: Connection) -> None:
         """Log and note them."""
