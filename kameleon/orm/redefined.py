@@ -98,13 +98,19 @@ class Redefined:
 
     def _count(self, mapped: Mapped) -> int:
         with self._index.reading() as connection:
-            keys = mapped.keyed(mapped.without_concrete(select(*key_attributes(mapped.owner)), mapped.owner.class_))
+            keys = mapped.declaration.keyed(
+                mapped.without_concrete(select(*key_attributes(mapped.owner)), mapped.owner.class_)
+            )
             return connection.scalar(select(func.count()).select_from(keys.subquery())) or 0
 
     def _pages(self, mapped: Mapped, size: int) -> Iterator[list[str]]:
         """The ids of its rows, in the order of their keys."""
         keys = key_attributes(mapped.owner)
-        rows = mapped.keyed(mapped.without_concrete(select(*keys), mapped.owner.class_)).order_by(*keys).limit(size)
+        rows = (
+            mapped.declaration.keyed(mapped.without_concrete(select(*keys), mapped.owner.class_))
+            .order_by(*keys)
+            .limit(size)
+        )
         page = rows
         while True:
             with self._index.reading() as connection:
