@@ -80,8 +80,8 @@ def insert(
         insertion = Insertion(
             app=app, records=records, sources=sources, create=not no_create, progress=progress, **options
         )
-        how = insertion.passing_over(how) if is_of_documents else insertion.with_types(how)
-        insertion.run(items(sources, how))
+        how = insertion.with_types(how)
+        insertion.run(items(sources, insertion.passing_over(how) if is_of_documents else how))
     insertion.remove_gone(is_wanted=sync, no_confirm=no_confirm)
     _print_summary(app, insertion, is_indexed=bool(insertion.stored) and _finish(records))
 

@@ -69,6 +69,7 @@ def sources_of(given: Sequence[str], named: Sequence[str]) -> list[Source]:
         text = "\n".join(records)
         return [Source(ARGUMENT, stream=io.BytesIO(text.encode("utf-8", "surrogateescape")))]
     paths = [*given, *named]
+    paths = [] if paths == ["-"] else paths
     if not paths and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("no records: pipe them in, name files, or give JSON as an argument")
     try:
@@ -86,6 +87,8 @@ def check_documents(given: Sequence[Source], options: files.ReadOptions, *, sync
     """Whether there are documents. Raises click.UsageError for options that these, or other files, cannot be read
     with."""
     documents = [source for source in given if source.path and is_document(source, options)]
+    if documents and len(documents) < len(given):
+        raise click.UsageError("documents and files of records are read in two commands")
     if documents and id_field != "id":
         raise click.UsageError("the id of a document is its path: leave --id-field out")
     if documents and (options.from_place > 1 or options.from_file):

@@ -14,7 +14,20 @@ from .database import BACKENDS
 from .report import Arguments, for_people, line
 
 RUNS = (
-    *("insert", "search", "keywords", "embed", "commit", "reindex", "quality", "ranking", "typos", "startup", "peers"),
+    "files",
+    *(
+        "insert",
+        "search",
+        "keywords",
+        "embed",
+        "commit",
+        "reindex",
+        "quality",
+        "ranking",
+        "typos",
+        "startup",
+        "peers",
+    ),
     *(
         "tables",
         "server",
@@ -62,6 +75,7 @@ def main(
 
     \b
     insert       JSON lines to searchable, and the write path alone, against SQL by hand; a model behind a network
+    files        the same records from JSON lines, CSV and Parquet, read alone and inserted; memory
     search       hybrid search against the same by hand; filters, recall, memory, beside a writer
     keywords     the keyword index as commits leave it, by size, against the same by hand; commits of one object
     embed        what the embedding service adds, and what it saves

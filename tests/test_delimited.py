@@ -214,7 +214,7 @@ def test_what_is_no_character_is_refused(options: Any) -> None:
 
 
 def test_options_are_refused_that_a_format_has_not() -> None:
-    with pytest.raises(InvalidInput, match=r"in\.json is read as json, and --delimiter is of csv, tsv"):
+    with pytest.raises(InvalidInput, match=r"--delimiter is of csv, tsv, and what is read is json. --format names one"):
         read("{}", name="in.json", delimiter=";")
     with pytest.raises(InvalidInput, match=r"unknown format 'xls'. Known: jsonl"):
         read("{}", format="xls")

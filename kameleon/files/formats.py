@@ -1,6 +1,6 @@
 """The formats of files: which one a file has, and the module that reads it. Imports `errors`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
@@ -49,6 +49,7 @@ FORMATS = {
         Format("text", (".txt", ".text", ".rst", ".adoc"), "documents", OF_DOCUMENTS),
     )
 }
+ALL_OPTIONS = sorted({name for known in FORMATS.values() for name in known.options})
 BY_SUFFIX = {suffix: known for known in FORMATS.values() for suffix in known.suffixes}
 LOOKED_AT = 1 << 14
 """Bounds the bytes by which a format is found. Chosen, not measured."""
@@ -56,16 +57,20 @@ LOOKED_AT = 1 << 14
 
 def format_of(source: Source, options: ReadOptions) -> Format:
     """The format that the options name, else the one of the file's name, else the one that it begins as. Raises
-    InvalidInput, also for options that it has not."""
+    InvalidInput."""
     if options.format is not None and options.format not in FORMATS:
         raise InvalidInput(f"unknown format {seen(options.format)}. Known: {', '.join(FORMATS)}")
-    found = FORMATS[options.format] if options.format else BY_SUFFIX.get(source.suffix) or FORMATS[begun(source)]
-    for name in {name for known in FORMATS.values() for name in known.options}.difference(found.options):
-        if getattr(options, name):
-            having = ", ".join(known.name for known in FORMATS.values() if name in known.options)
+    return FORMATS[options.format] if options.format else BY_SUFFIX.get(source.suffix) or FORMATS[begun(source)]
+
+
+def check_options(options: ReadOptions, found: Collection[Format]) -> None:
+    """Raises InvalidInput for an option that none of these formats has."""
+    having = {name: [known.name for known in FORMATS.values() if name in known.options] for name in ALL_OPTIONS}
+    for name, formats in having.items():
+        if getattr(options, name) and not any(known.name in formats for known in found):
+            read_as = ", ".join(sorted({known.name for known in found}))
             flag = FLAGS.get(name, f"--{name}")
-            raise InvalidInput(f"{source.name} is read as {found.name}, and {flag} is of {having}. --format names one")
-    return found
+            raise InvalidInput(f"{flag} is of {', '.join(formats)}, and what is read is {read_as}. --format names one")
 
 
 def is_document(source: Source, options: ReadOptions) -> bool:

@@ -3,16 +3,16 @@
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, BinaryIO
 
-from ..errors import InvalidRecord
+from ..errors import InvalidInput, InvalidRecord, seen
 from .folders import with_files_of_folders
-from .formats import format_of
+from .formats import ALL_OPTIONS, check_options, format_of
 from .items import Item, ReadOptions
 from .sources import Source, sources
-from .streams import Beginning, decompressed
 
 Given = str | os.PathLike[str] | BinaryIO | Iterable[str | os.PathLike[str]]
 
@@ -27,9 +27,15 @@ def records(given: Given, **options: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def items(given: Iterable[Source], options: ReadOptions) -> Iterator[Item]:
-    """Yields the items of sources, one source after the other; nothing comes after one that is fatal."""
+    """Yields the items of sources, one source after the other; nothing comes after one that is fatal. Raises
+    InvalidInput for options that are none of theirs."""
+    found = list(with_files_of_folders(given, options))
+    if any(getattr(options, name) for name in ALL_OPTIONS) and all(source.is_file for source in found):
+        check_options(options, [format_of(source, options) for source in found])
+    if options.from_file is not None and options.from_file not in {source.name for source in found}:
+        raise InvalidInput(f"{seen(options.from_file)} is none of the files that are read, and --from-line names it")
     is_passed = options.from_file is not None
-    for source in with_files_of_folders(given, options):
+    for source in found:
         is_passed = is_passed and source.name != options.from_file
         if is_passed:
             pass_over(source, options)
@@ -52,12 +58,15 @@ def pass_over(source: Source, options: ReadOptions) -> None:
 def of_source(source: Source, options: ReadOptions) -> Iterator[Item]:
     place = 0
     try:
-        if source.stream is not None and not isinstance(source.stream, Beginning):
-            source = replace(source, stream=decompressed(Beginning(source.stream)))
-        for item in format_of(source, options).read(source, options):
-            place = item.place
-            if place >= options.from_place:
-                yield without(item, options.drop) if options.drop else item
+        with nullcontext() if source.is_file else source.open() as stream:
+            again = source if stream is None else replace(source, path=None, stream=stream)
+            known = format_of(again, options)
+            if stream is not None:
+                check_options(options, [known])
+            for item in known.read(again, options):
+                place = item.place
+                if place >= options.from_place:
+                    yield without(item, options.drop) if options.drop else item
     except (OSError, EOFError, zlib.error) as error:
         yield Item(place + 1, b"", error=f"cannot be read: {error}", is_fatal=True)
 

@@ -30,6 +30,11 @@ class Source:
         return Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
 
     @property
+    def is_file(self) -> bool:
+        """Whether it can be opened again: not so a stream, or a named pipe."""
+        return self.path is not None and self.path.is_file()
+
+    @property
     def is_folder(self) -> bool:
         return self.path is not None and self.path.is_dir()
 
