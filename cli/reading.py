@@ -87,6 +87,8 @@ def check_documents(given: Sequence[Source], options: files.ReadOptions, *, sync
     """Whether there are documents. Raises click.UsageError for options that these, or other files, cannot be read
     with."""
     documents = [source for source in given if source.path and is_document(source, options)]
+    if documents and len(documents) < len(given):
+        raise click.UsageError("documents and files of records are read in two commands")
     if documents and id_field != "id":
         raise click.UsageError("the id of a document is its path: leave --id-field out")
     if documents and (options.from_place > 1 or options.from_file):

@@ -118,7 +118,7 @@ class ExistingTables:
         """How much of a table is indexed. Raises UnknownEntity."""
         cls, sessions = self.get(name), sessions_of(self._index)
         mapped = sessions.mappings.searchable(cls)
-        found = syncing.status(self._index, name)
+        found = syncing.status(self._index, name, logs=False)
         with self._index.reading() as connection:
             total, rows = count_rows(connection, mapped)
             dirty = self._index.tables.dirty
@@ -186,7 +186,8 @@ class ExistingTables:
             raise InvalidInput(problem)
         if name not in found:
             raise UnknownEntity(f"no table was added as {seen(name)}. Added: {', '.join(found) or 'none'}")
-        return found[name]
+        declared = sessions_of(self._index).mappings.named(name)
+        return found[name] if declared is None else declared.owner.class_
 
     def _check_same(
         self, connection: Connection, definition: TableDefinition, *, replace: bool

@@ -200,8 +200,8 @@ class IndexReport:
     """What one writing call did, in records.
 
     `unchanged` had the same content and cost nothing; `embedded` got a new embedding, `reused` one made for an
-    identical text before; `failed` were refused by the provider (`failures` are a few of them, with reasons);
-    `pending` are left to `embeddings sync`, because of `outage` where that is set.
+    identical text before, or the caller's; `failed` were refused by the provider (`failures` are a few of them, with
+    reasons); `pending` are left to `embeddings sync`, because of `outage` where that is set.
     """
 
     indexed: int = 0

@@ -383,6 +383,7 @@ def test_a_bad_document_stops_the_command_or_is_kept_by_name(run: Run, docs: Pat
         (["docs", "--from-line", "3"], "documents that are stored are passed over"),
         (["docs/handbook.md", "--sync"], "--sync is for folders of documents"),
         (["rows.jsonl", "--sync"], "--sync is for folders of documents"),
+        (["docs", "rows.jsonl"], "documents and files of records are read in two commands"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(run: Run, docs: Path, options: list[str], part: str) -> None:

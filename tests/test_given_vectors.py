@@ -11,6 +11,7 @@ from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.doctor import examine
 from kameleon.embeddings import CallableProvider, GivenVectors
 from kameleon.errors import InvalidInput, InvalidRecord, ModelMismatch, NoProvider, ProviderError
+from kameleon.exporting import Export
 from kameleon.testing import HashProvider
 from kameleon.worker import Worker
 
@@ -111,7 +112,10 @@ def test_the_last_vector_of_an_id_is_stored_and_the_first_where_ids_are_ignored(
         ([1.0, 0.0], "numbers, the model has 3"),
         ([float("nan"), 0.0, 0.0], "NaN"),
         ([0.0, 0.0, 0.0], "zero"),
+        ([1e39, 0.0, 0.0], "infinity"),
         (["a", "b", "c"], "not a vector"),
+        ("[1, 2, 3]", "not a vector"),
+        ([{"start": 0}], "a text of 7 characters"),
         ([{"start": 0, "end": 99, "embedding": [1.0, 0.0, 0.0]}], "a text of 7 characters"),
     ],
 )
@@ -138,6 +142,10 @@ def test_dimensions_of_a_call_that_was_refused_are_not_kept(search: SearchEngine
 def test_embeddings_are_one_a_record(search: SearchEngine) -> None:
     with pytest.raises(InvalidInput, match="2 places for 3 records"):
         RecordStore(search).insert("D", RECORDS, embeddings=VECTORS[:2])
+    for wrong in ("abc", 5, {"1": VECTORS[0]}):
+        with pytest.raises(InvalidInput, match="embeddings is a list, one a record"):
+            RecordStore(search).insert("D", RECORDS, embeddings=wrong)  # type: ignore[arg-type]
+    assert RecordStore(search).insert("D", RECORDS, embeddings=iter(VECTORS)).index.reused == 3
 
 
 def test_vectors_of_another_model_are_refused(make: Make, search: SearchEngine) -> None:
@@ -195,6 +203,19 @@ def test_texts_are_indexed_with_the_vectors_of_their_passages(search: SearchEngi
     (hit,) = search.similar("X", "2", mode="vector", passages=1)
     (passage,) = hit.passages
     assert (hit.id, passage.text) == ("1", "world")
+
+
+def test_one_vector_takes_the_place_of_those_of_passages(search: SearchEngine) -> None:
+    passages = [
+        {"start": 0, "end": 5, "embedding": [1.0, 0.0, 0.0]},
+        {"start": 6, "end": 11, "embedding": [0.0, 1.0, 0.0]},
+    ]
+    search.index_records_batch([("X", "1", "hello world")], embeddings=[passages])
+    report = search.index_records_batch([("X", "1", "hello world")], embeddings=[[0.0, 0.0, 1.0]])
+    assert (report.unchanged, report.reused) == (1, 1)
+    (row,) = Export(search, "X", with_embeddings=True)
+    assert row["embedding"] == [0.0, 0.0, 1.0]
+    assert "embedding_passages" not in row
 
 
 def test_vectors_are_written_in_the_callers_transaction(search: SearchEngine) -> None:

@@ -178,7 +178,7 @@ def test_a_server_that_shortens_no_vectors_is_requested_without_dimensions(
         assert service.embed_batch([text]).errors == [None]
     assert ["dimensions" in request for request in loopback.requests] == [True, False, False]
     other_length = EmbeddingService(OpenAIProvider("m", dimensions=4, api_key="k", base_url=loopback.url))
-    with pytest.raises(ProviderRefused, match=r"\(8,\) numbers, the model has 4"):
+    with pytest.raises(ProviderRefused, match="8 numbers, the model has 4"):
         other_length.embed_batch(["a"])
 
 

@@ -371,7 +371,7 @@ def test_a_content_that_cannot_be_rendered_yet_is_rendered_after_the_flush(
     with maker() as session:
         session.add(Shelf(books=[Book(title="two", author="")]))
         session.flush()
-        session.execute(text("UPDATE book SET author = NULL"))
+        session.execute(text("UPDATE shelf_book SET author = NULL"))
         with pytest.raises(InvalidRecord, match=r"Book .* could not be made: AttributeError"):
             session.commit()
 

@@ -158,28 +158,24 @@ def test_two_entities_of_one_table(run: Run, shelf: Engine) -> None:
     assert hits(run("search", "grebes", "--mode", "keyword", "--json")) == ["1"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message", "status"),
-    [
-        (["bok", "--text", "title"], "there is no table 'bok' in this database. It has: author, book", 1),
-        (["nowhere.book", "--text", "title"], "there is no schema 'nowhere' in this database", 1),
-        (["book", "--text", "titel"], "book has no column 'titel'. It has: isbn, title, blurb", 1),
-        (["book", "--text", "title", "--id", "isnb"], "book has no column 'isnb'", 1),
-        (["book", "--join", "writer.name"], "book has no foreign key 'writer'", 1),
-        (["book", "--join", "title"], "--join is TABLE.COLUMN", 2),
-        (["kdb_meta", "--text", "key"], "'kdb_meta' is a table of kameleon's own", 1),
-        (["book"], "name the columns to search: --text COLUMN", 2),
-        (["book", "--text", "title:11"], "weight is a whole number from 1 to 10, not 11", 1),
-        (["book", "--text", "title", "--rate", "5"], "--rate goes with --dry-run", 2),
-        (["book", "--text", "title", "--where", "deleted_at IS NUL"], "", 1),
-    ],
+REFUSED = (
+    (["bok", "--text", "title"], "there is no table 'bok' in this database. It has: author, book", 1),
+    (["nowhere.book", "--text", "title"], "there is no schema 'nowhere' in this database", 1),
+    (["book", "--text", "titel"], "book has no column 'titel'. It has: isbn, title, blurb", 1),
+    (["book", "--text", "title", "--id", "isnb"], "book has no column 'isnb'", 1),
+    (["book", "--join", "writer.name"], "book has no foreign key 'writer'", 1),
+    (["book", "--join", "title"], "--join is TABLE.COLUMN", 2),
+    (["kdb_meta", "--text", "key"], "'kdb_meta' is a table of kameleon's own", 1),
+    (["book"], "name the columns to search: --text COLUMN", 2),
+    (["book", "--text", "title:11"], "weight is a whole number from 1 to 10, not 11", 1),
+    (["book", "--text", "title", "--rate", "5"], "--rate goes with --dry-run", 2),
+    (["book", "--text", "title", "--where", "deleted_at IS NUL"], "is no condition on the rows of book", 1),
 )
-def test_what_cannot_be_added_is_refused_and_nothing_is_made(
-    run: Run, shelf: Engine, arguments: list[str], message: str, status: int
-) -> None:
-    refused = run("table", "add", *arguments, status=status)
-    assert message in refused.stderr
-    assert "Traceback" not in refused.stderr
+
+
+def test_what_cannot_be_added_is_refused_and_nothing_is_made(run: Run, shelf: Engine) -> None:
+    for arguments, message, status in REFUSED:
+        assert message in run("table", "add", *arguments, status=status).stderr
     assert tables(shelf) == {"author", "book"}
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from kameleon import SearchEngine
+from kameleon import SearchEngine, searchable
 from kameleon.doctor import examine
 from kameleon.errors import InvalidInput
+from kameleon.testing import HashProvider
 from stress.workloads.models import index
 
 LIBRARY = (
@@ -337,6 +339,44 @@ def test_what_a_killed_process_committed_is_indexed_by_the_next(
     assert_synced(
         search, engine, _1="Solaris\ncommitted\nrobots", _2="Cyberiad\ncommitted\nrobots", _3="Waves\nWoolf\nislands"
     )
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_a_materialized_view_is_refreshed_after_its_own_refresh(
+    search: SearchEngine, engine: Engine, write: Write
+) -> None:
+    write(*LIBRARY, "CREATE MATERIALIZED VIEW lem AS SELECT id, title FROM volume WHERE writer_id = 1")
+    search.tables.define("lem", ["title"], key=["id"])
+    search.tables.refresh("lem")
+    write("UPDATE volume SET writer_id = 2 WHERE id = 1", "REFRESH MATERIALIZED VIEW lem")
+    search.tables.refresh("lem")
+    assert contents(engine) == {"2": "Cyberiad"}
+
+
+def test_a_mapped_class_that_takes_over_a_table_keeps_its_triggers(
+    search: SearchEngine, engine: Engine, write: Write, provider: HashProvider
+) -> None:
+    name = f"brochure_{engine.dialect.name}"
+    write(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, title TEXT)", f"INSERT INTO {name} VALUES (1, 'one')")
+    search.tables.add(name, ["title"])
+    calls = len(provider.calls)
+
+    class Base(DeclarativeBase):
+        pass
+
+    @searchable(fields=["title"], name=name)
+    class Brochure(Base):
+        __tablename__ = name
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+    assert search.sync().indexed == 0
+    assert len(provider.calls) == calls
+    write(f"UPDATE {name} SET title = 'two'")
+    assert search.sync().indexed == 1
+    assert [hit.id for hit in search.search("two", entity=Brochure)] == ["1"]
+    assert [one.check for one in examine(search) if one.severity != "note"] == []
 
 
 def test_a_view_has_no_triggers_and_is_refreshed(search: SearchEngine, engine: Engine, write: Write) -> None:

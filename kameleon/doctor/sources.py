@@ -147,7 +147,7 @@ def untracked(scan: Scan) -> Iterator[Finding]:
         if mapped is not None and is_fixed:
             sessions.tracking.track(mapped.owner.class_)
         message = f"{problem}: rows that were written since may differ from the index"
-        cure = "`kameleon doctor --fix`" if mapped else "`kameleon doctor --fix --import` the module of its class"
+        cure = "`kameleon doctor --fix`" if mapped else "`kameleon doctor --fix --import MODULE`"
         yield Finding("untracked", entity, 1, message, cure, is_fixed=is_fixed)
 
 

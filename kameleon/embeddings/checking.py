@@ -70,11 +70,13 @@ def checked(vector: Any, dimensions: int) -> Vector | ProviderError:
 def check_vector(vector: Any, dimensions: int) -> Vector:
     """The vector as float32 of length 1. Raises Unexplained: wrong_dimension, not_finite (also for a zero vector)."""
     try:
-        array = np.asarray(vector, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
+            array = np.asarray(vector, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise Unexplained(f"not a vector of numbers: {error}") from error
     if array.shape != (dimensions,):
-        raise Unexplained(f"{array.shape} numbers, the model has {dimensions}", reason="wrong_dimension")
+        count = array.shape[0] if array.ndim == 1 else array.shape
+        raise Unexplained(f"{count} numbers, the model has {dimensions}", reason="wrong_dimension")
     length = float(np.sqrt(np.dot(array, array)))
     if not np.isfinite(length):
         raise Unexplained("the vector holds NaN or infinity", reason="not_finite")

@@ -144,8 +144,8 @@ def topic(entity: str) -> str:
     return f"class {entity}"
 
 
-def redefined(entity: str, standing: Standing) -> str:
-    """Explains why the records of a class are to be indexed again, with the next step."""
+def redefined(entity: str, standing: Standing, *, is_table: bool = False) -> str:
+    """Explains why the records of a class, or a table, are to be indexed again, with the next step."""
     now, before, _ = standing
     if before is None:
         reason = f"with which options the records of {entity} were indexed is not known"
@@ -153,7 +153,9 @@ def redefined(entity: str, standing: Standing) -> str:
         reason = f"{entity} is declared otherwise than its records were indexed ({difference(before, now)})"
     else:
         reason = f"records of {entity} were indexed by another declaration, or not all again by this one"
-    return f"{reason}: `kameleon entity update {shlex.quote(entity)} --import MODULE`, or search.sync(), does that"
+    name = shlex.quote(entity)
+    command = f"`kameleon table refresh {name}`" if is_table else f"`kameleon entity update {name} --import MODULE`"
+    return f"{reason}: {command}, or search.sync(), does that"
 
 
 def difference(before: Definition, now: Definition) -> str:

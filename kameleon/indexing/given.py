@@ -32,10 +32,11 @@ class Given:
 
     @property
     def dimensions(self) -> int | None:
-        """Of the first one; None where there is none with a length."""
+        """Of the first one, 1 of what is no vector, which then is refused as such; None where there is none."""
         for found in self.embeddings.values():
-            first = found[0]["embedding"] if is_of_passages(found) else found
-            return len(first) if hasattr(first, "__len__") and len(first) else None
+            first = found[0].get("embedding") if is_of_passages(found) else found
+            is_vector = hasattr(first, "__len__") and not isinstance(first, str | bytes | Mapping)
+            return max(1, len(first)) if is_vector else 1
         return None
 
     def checked(self, entry: Entry, provider: "EmbeddingProvider") -> list[Embedding]:
@@ -54,6 +55,8 @@ def given_embeddings(
     gave no list. Raises InvalidInput where there is not one a record."""
     if embeddings is None:
         return None
+    if isinstance(embeddings, str | bytes | Mapping) or not isinstance(embeddings, Iterable):
+        raise InvalidInput(f"embeddings is a list, one a record, not {seen(embeddings)}")
     listed = list(embeddings)
     if len(listed) != len(refs):
         raise InvalidInput(f"embeddings has {len(listed)} places for {len(refs)} records: one each, None for none")

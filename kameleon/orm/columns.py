@@ -43,7 +43,7 @@ from ..stores.protocols import Keys
 from ..stores.tables import parts
 from ..stores.values import Matches, bound
 from ..values import Ref
-from .criteria import as_condition, column_of, is_document, related
+from .criteria import as_condition, column_of, is_document, own_path, related
 from .mapping import KEYS_A_STATEMENT, Mapped
 
 
@@ -187,7 +187,7 @@ class ClassFields:
     def _joined(self, field: str, *, is_single: bool) -> tuple[Any, list[Any]]:
         """The field's column, in which dates that Python does not have are missing, and the relationships that lead to
         it."""
-        names = field.split(".")
+        names = list(own_path(self._cls, field.split(".")))
         target, joins = self._cls, list[Any]()
         while len(names) > 1 and not is_document(target, names[0]):
             link, target = related(target, names.pop(0))

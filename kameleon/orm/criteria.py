@@ -6,7 +6,7 @@ application's own statements bind it.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,6 +88,7 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
 def condition_of(given: Filter, cls: type) -> ColumnElement[bool]:
     """A filter on the columns of a mapped class. Raises InvalidFilter."""
     if isinstance(given, Comparison):
+        given = replace(given, path=own_path(cls, given.path))
         if len(given.path) > 1 and not is_document(cls, given.path[0]):
             return _related(given, cls)
         return func.coalesce(_compared(given, column_of(cls, given.path[0])), false())
@@ -151,6 +152,12 @@ def column_of(cls: Any, name: str) -> Any:
             "For anything else, where= takes a SQLAlchemy expression"
         )
     return getattr(cls, name)
+
+
+def own_path(cls: Any, path: Sequence[str]) -> tuple[str, ...]:
+    """The path; of a column whose name has dots that name alone."""
+    name = ".".join(path)
+    return (name,) if len(path) > 1 and name in inspect(cls).mapper.column_attrs else tuple(path)
 
 
 def is_document(cls: Any, name: str) -> bool:

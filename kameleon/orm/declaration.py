@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from sqlalchemy import ColumnElement, Subquery, event, inspect
+from sqlalchemy import ColumnElement, Select, Subquery, event, inspect
 from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.orm.exc import UnmappedClassError
 
@@ -56,7 +56,16 @@ class Declaration:
     @property
     def is_conditional(self) -> bool:
         """Whether rows may be kept out of the index."""
-        return self.when is not None or (self.of_table is not None and self.of_table.condition is not None)
+        return self.when is not None or self.is_read_later
+
+    @property
+    def is_read_later(self) -> bool:
+        """Whether SQL alone shows if a row is a record."""
+        return self.of_table is not None and self.of_table.condition is not None
+
+    def keyed(self, statement: Select[Any]) -> Select[Any]:
+        """The statement without rows that have no id, which a declared class does not have."""
+        return statement.where(*self.of_table.has_key) if self.of_table else statement
 
 
 def searchable(

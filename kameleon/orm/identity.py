@@ -67,10 +67,12 @@ class Identity:
         """The id of a primary key's values. Raises InvalidRecord for one that is incomplete."""
         if None in key:
             raise InvalidRecord(f"the primary key {tuple(key)!r:.80} of {self.columns[0].column.table} is incomplete")
-        if len(self.columns) == 1:
-            return check_id(self.columns[0].encode(key[0]))
-        parts = [column.encode(value) for column, value in zip(self.columns, key, strict=True)]
-        return check_id(json.dumps(parts, ensure_ascii=False, separators=(",", ":")))
+        try:
+            parts = [column.encode(value) for column, value in zip(self.columns, key, strict=True)]
+        except ValueError as error:  # SQLite keeps texts in columns of integers
+            table = self.columns[0].column.table
+            raise InvalidRecord(f"the key {tuple(key)!r:.80} of {table} is not of its columns' types") from error
+        return check_id(parts[0] if len(parts) == 1 else json.dumps(parts, ensure_ascii=False, separators=(",", ":")))
 
     def key_of(self, id_: str) -> tuple[Any, ...] | None:
         """The primary key's values of an id; None for an id that this table cannot have."""

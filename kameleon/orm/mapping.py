@@ -175,7 +175,7 @@ class Mapped:
 
     def is_complete(self, obj: Any) -> bool:
         """Whether a new object's content is already the one that it will have once defaults have been filled in."""
-        if self._is_read_later():
+        if self.declaration.is_read_later:
             return False
         values = vars(obj)
         is_filled = all(name in values for name in self.defaulted) and not self._has_expression(values)
@@ -185,12 +185,8 @@ class Mapped:
 
     def has_new_content(self, obj: Any, session: Session) -> bool:
         """Whether an edited object's content may have changed, and can be rendered without a query."""
-        is_changed = not self._is_read_later() and self.is_changed(obj, session) and not self.is_expired(obj)
+        is_changed = not self.declaration.is_read_later and self.is_changed(obj, session) and not self.is_expired(obj)
         return is_changed and not self._has_expression(vars(obj))
-
-    def _is_read_later(self) -> bool:
-        """Whether SQL alone shows if a row is a record."""
-        return self.declaration.of_table is not None and self.declaration.is_conditional
 
     def _has_expression(self, values: Mapping[str, Any]) -> bool:
         return any(isinstance(values.get(name), ClauseElement) for name in self.columns)
@@ -219,17 +215,11 @@ class Mapped:
         options = of_table.options if of_table else related
         return self.meeting(select(self.owner.class_).options(*options).order_by(*key_attributes(self.owner)))
 
-    def keyed(self, statement: Select[Any]) -> Select[Any]:
-        """The statement without rows that have no id, which a declared class does not have."""
-        of_table = self.declaration.of_table
-        return statement.where(*of_table.has_key) if of_table else statement
-
     def meeting(self, statement: Select[Any]) -> Select[Any]:
         """The statement, for the rows that are records as far as SQL shows it."""
         of_table = self.declaration.of_table
-        if of_table is None or of_table.condition is None:
-            return self.keyed(statement)
-        return self.keyed(statement).where(of_table.condition)
+        statement = self.declaration.keyed(statement)
+        return statement if of_table is None or of_table.condition is None else statement.where(of_table.condition)
 
     def is_of(self, cls: type) -> bool:
         """Whether objects of the class belong to this entity."""

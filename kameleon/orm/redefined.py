@@ -41,7 +41,11 @@ class Redefined:
         mapped = self._index.part(Unindexed).classes(connection)
         definitions = {each.entity: each.definition for each in mapped}
         found = self._index.classes.outdated(connection, definitions) if definitions else {}
-        return {name: redefined(name, found[name]) if name in found else "" for name in sorted(definitions)}
+        tables = {each.entity for each in mapped if each.declaration.of_table is not None}
+        return {
+            name: redefined(name, found[name], is_table=name in tables) if name in found else ""
+            for name in sorted(definitions)
+        }
 
     def report(self, connection: Connection) -> None:
         """Log and note them."""
@@ -94,13 +98,19 @@ class Redefined:
 
     def _count(self, mapped: Mapped) -> int:
         with self._index.reading() as connection:
-            keys = mapped.keyed(mapped.without_concrete(select(*key_attributes(mapped.owner)), mapped.owner.class_))
+            keys = mapped.declaration.keyed(
+                mapped.without_concrete(select(*key_attributes(mapped.owner)), mapped.owner.class_)
+            )
             return connection.scalar(select(func.count()).select_from(keys.subquery())) or 0
 
     def _pages(self, mapped: Mapped, size: int) -> Iterator[list[str]]:
         """The ids of its rows, in the order of their keys."""
         keys = key_attributes(mapped.owner)
-        rows = mapped.keyed(mapped.without_concrete(select(*keys), mapped.owner.class_)).order_by(*keys).limit(size)
+        rows = (
+            mapped.declaration.keyed(mapped.without_concrete(select(*keys), mapped.owner.class_))
+            .order_by(*keys)
+            .limit(size)
+        )
         page = rows
         while True:
             with self._index.reading() as connection:

@@ -191,19 +191,31 @@ class Mappings:
             return None
         owner = owner_of(mapper, declaration)
         mapped = Mapped(mapper, owner, declaration, self._dialect)
-        if (made := self._made.get(mapped.entity)) is not None and made is self._owners.get(mapped.entity):
-            del self._owners[mapped.entity]
-        other = self._owners.setdefault(mapped.entity, owner.class_)
-        if other is not owner.class_:
-            raise InvalidInput(
-                f"two searchable classes are named {mapped.entity!r}: {qualified_name(other)} and "
-                f"{qualified_name(owner.class_)}. Give one another name: @searchable(..., name='…')"
-            )
+        self._own(mapped)
         if mapper is owner:
             self._by_entity[mapped.entity] = mapped
         elif mapped.entity not in self._by_entity:
             self.of(owner.class_)
         return mapped
+
+    def _own(self, mapped: Mapped) -> None:
+        """Note the class as that of its entity. Raises InvalidInput where another is."""
+        cls, made, other = mapped.owner.class_, self._made.get(mapped.entity), self._owners.get(mapped.entity)
+        if made is not None and made is other and _has_same_table(mapped.owner, inspect(made)):
+            other = None
+        is_former = mapped.declaration.of_table is not None and made is not cls
+        if not is_former and other in (None, cls):
+            self._owners[mapped.entity] = cls
+            return
+        if mapped.declaration.of_table is not None:
+            raise InvalidInput(
+                f"this class of the table {mapped.entity} was made before it was removed, defined otherwise or "
+                f"declared as a class: search.table({mapped.entity!r}) returns the present one"
+            )
+        raise InvalidInput(
+            f"two searchable classes are named {mapped.entity!r}: {qualified_name(other or cls)} and "
+            f"{qualified_name(cls)}. Give one another name: @searchable(..., name='…')"
+        )
 
     def _mappers_by_entity(self) -> dict[str, list[Mapper[Any]]]:
         found: dict[str, list[Mapper[Any]]] = {}

@@ -87,8 +87,9 @@ def index_marked(
         return index_marked(index, limit, worker=worker, lease=lease, takes_over=takes_over)
 
 
-def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> list[IndexStatus]:
-    """The IndexStatus of each entity, by name; of `entity` alone if that is given."""
+def status(index: Index, entity: str | None = None, tenants: Tenants = None, *, logs: bool = True) -> list[IndexStatus]:
+    """The IndexStatus of each entity, by name; of `entity` alone if that is given. It `logs` the classes whose records
+    are to be indexed again."""
     with index.reading(tenants=tenants or ()) as conn:
         declare_tables(index, conn)
         generations = index.catalog.generations(conn)
@@ -97,7 +98,7 @@ def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> 
         found = index.store.embeddings.status(conn, reported, has_provider=has_provider, tenants=tenants)
         rows = _unindexed(index)
         unindexed = rows.counts(conn, tenants) if rows is not None else {}
-        if _has_classes():
+        if logs and _has_classes():
             _redefined(index).report(conn)
         missing = index.missing_vector_index(conn, generations)
     problems = [problem for problem in (index.services.problem(generations), missing) if problem]

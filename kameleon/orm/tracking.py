@@ -32,7 +32,7 @@ from .unindexed import is_here
 
 log = logging.getLogger("kameleon.sessions")
 
-UNTRACKED = "Index its rows with `kameleon table refresh` when they changed"
+UNTRACKED = "Index its rows with `kameleon table refresh ENTITY` when they changed"
 
 
 class Tracking:

@@ -5,7 +5,7 @@ For those without tables of their own, and behind `kameleon data …`. A record'
 fields. The searchable ones, in the entity's order, are the record's content.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
@@ -154,7 +154,7 @@ class RecordStore(Coroutines, FilesLoading):
         tenant = bound_tenant(self._bound, tenant)
         options: dict[str, Any] = {"create": create, "tenant": tenant, "tenant_field": tenant_field}
         define = partial(self._definitions.with_records, entity, records, **options, connection=connection)
-        given = None if embeddings is None else list(embeddings)
+        given = list(embeddings) if isinstance(embeddings, Iterator) else embeddings
         own: dict[str, Any] = {"tenant": tenant, "ahead": ahead, "embeddings": given, "connection": connection}
         report = self.index.retried(partial(self._insert, define, records, on_conflict, **own), connection)
         self.index.maintain_keywords(connection)
@@ -168,7 +168,7 @@ class RecordStore(Coroutines, FilesLoading):
         *,
         tenant: object,
         ahead: Ahead | None,
-        embeddings: Sequence[Any] | None,
+        embeddings: Iterable[Any] | None,
         connection: Connection | None,
     ) -> InsertReport:
         """Raises Outdated where another writer changed the entity or took an id since it was read."""

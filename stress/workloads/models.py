@@ -150,7 +150,7 @@ class Shelf(Base):
 
 @searchable(content=lambda book: f"{book.title} by {book.author.strip()}")
 class Book(Base):
-    __tablename__ = "book"
+    __tablename__ = "shelf_book"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     shelf_id: Mapped[int] = mapped_column(ForeignKey("shelf.id"))
