@@ -71,10 +71,7 @@ def add(
     join: tuple[str, ...],
     batch_size: int,
     dry_run: bool,
-    rate: float | None,
-    price_per_million: float | None,
     no_confirm: bool,
-    entity: str | None,
     **options: Any,
 ) -> None:
     """Index the rows of TABLE, and mark those that change from then on, whatever program writes them.
@@ -86,18 +83,15 @@ def add(
     kameleon table add books --text title:2 --text blurb --where "deleted_at IS NULL"
     kameleon table add books --text title --join author.name --dry-run
     """
-    check(text, join, rate if not dry_run else None)
+    options["name"] = options.pop("entity")
+    estimating = {name: options.pop(name) for name in ("rate", "price_per_million")}
+    check(text, join, rate=None if dry_run else estimating["rate"])
     fields = dict(map(optioned, [*text, *join]))
     if options["schema"] is None and "." in table_name:
         options["schema"], _, table_name = table_name.partition(".")
-    options["name"] = entity
     search = app.open(is_read_only=dry_run)
-    plan = search.tables.plan(table_name, fields, rate=rate, price_per_million=price_per_million, **options)
-    if dry_run and app.as_json:
-        app.print_json(as_document(plan))
-        return
-    for line in lines_of_plan(plan, is_dry_run=dry_run):
-        echo(line, err=True)
+    plan = search.tables.plan(table_name, fields, **estimating, **options)
+    show_plan(app, plan, is_dry_run=dry_run)
     if dry_run:
         return
     if may_cost(plan) and not no_confirm:
@@ -107,11 +101,10 @@ def add(
         report = search.tables.add(table_name, fields, batch_size=batch_size, progress=progress, **options)
     print_report(app, plan.definition.entity, report)
     if not plan.indexed:
-        name = shlex.quote(plan.definition.entity)
-        echo(f"search it: `kameleon search WORDS --entity {name} --sync-first`", err=True)
+        echo(f"search it: `kameleon search WORDS --entity {shlex.quote(plan.definition.entity)}`", err=True)
 
 
-def check(text: Sequence[str], join: Sequence[str], rate: float | None) -> None:
+def check(text: Sequence[str], join: Sequence[str], *, rate: float | None) -> None:
     wrong = {
         "name the columns to search: --text COLUMN, --join TABLE.COLUMN": not (text or join),
         "--rate goes with --dry-run": rate is not None,
@@ -135,6 +128,14 @@ def indexing() -> "Iterator[Callable[[int, int], None] | None]":
 
 
 # plans
+
+
+def show_plan(app: App, plan: "TablePlan", *, is_dry_run: bool) -> None:
+    if is_dry_run and app.as_json:
+        app.print_json(as_document(plan))
+        return
+    for line in lines_of_plan(plan, is_dry_run=is_dry_run):
+        echo(line, err=True)
 
 
 def may_cost(plan: "TablePlan") -> bool:

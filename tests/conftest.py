@@ -217,6 +217,7 @@ SLOW = {
         "test_many_workers_share_what_is_due",
         "test_the_command_works_until_it_is_stopped",
     ],
+    "test_table_command.py": ["test_a_run_that_was_killed_is_completed_by_another"],
 }
 """Tests that take seconds and repeat what quicker ones cover: marked `slow`, run by `make test-slow`, as are all that
 take the fixture `browser`."""

@@ -213,6 +213,21 @@ def test_the_command_moves_records_between_databases(run: Run, tmp_path: Path) -
     assert len(printed[0].splitlines()) == 30
 
 
+@pytest.mark.parametrize("file", ["d.csv", "d.parquet"])
+def test_files_of_every_format_keep_the_embeddings(run: Run, file: str) -> None:
+    if file == "d.parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    long = " ".join(f"word{n} and fox," for n in range(400))
+    given = f'{{"id": "1", "title": "red, fox"}}\n{{"id": "2", "title": "{long}"}}'
+    run("data", "insert", "D", "-d", "sqlite:///one.db", stdin=given)
+    run("export", "D", "--with-embeddings", "-o", file, "-d", "sqlite:///one.db")
+    done = run("data", "insert", "D", file, "--embeddings", "embedding", "-d", "sqlite:///two.db")
+    assert "2 inserted; 0 embedded, 2 reused" in done.stdout
+    one, two = (run("export", "D", "--with-embeddings", "-d", f"sqlite:///{name}.db").stdout for name in ("one", "two"))
+    assert one == two
+    assert one.count("embedding_passages") == 1
+
+
 def test_vectors_of_another_model_are_refused_with_the_option_that_helps(run: Run) -> None:
     records = [
         '{"id": "1", "title": "red fox", "v": [1, 0, 0.5]}',

@@ -356,25 +356,26 @@ def test_a_materialized_view_is_refreshed_after_its_own_refresh(
 def test_a_mapped_class_that_takes_over_a_table_keeps_its_triggers(
     search: SearchEngine, engine: Engine, write: Write, provider: HashProvider
 ) -> None:
-    write("CREATE TABLE volume (id INTEGER PRIMARY KEY, title TEXT)", "INSERT INTO volume VALUES (1, 'one')")
-    search.tables.add("volume", ["title"])
+    name = f"brochure_{engine.dialect.name}"
+    write(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, title TEXT)", f"INSERT INTO {name} VALUES (1, 'one')")
+    search.tables.add(name, ["title"])
     calls = len(provider.calls)
 
     class Base(DeclarativeBase):
         pass
 
-    @searchable(fields=["title"], name="volume")
-    class Volume(Base):
-        __tablename__ = "volume"
+    @searchable(fields=["title"], name=name)
+    class Brochure(Base):
+        __tablename__ = name
 
         id: Mapped[int] = mapped_column(primary_key=True)
         title: Mapped[str]
 
     assert search.sync().indexed == 0
     assert len(provider.calls) == calls
-    write("UPDATE volume SET title = 'two'")
+    write(f"UPDATE {name} SET title = 'two'")
     assert search.sync().indexed == 1
-    assert [hit.id for hit in search.search("two", entity=Volume)] == ["1"]
+    assert [hit.id for hit in search.search("two", entity=Brochure)] == ["1"]
     assert [one.check for one in examine(search) if one.severity != "note"] == []
 
 

@@ -235,9 +235,7 @@ class Queries:
 
     def _check_tables(self, names: Sequence[object], options: SearchOptions) -> None:
         """Raises InvalidInput where columns of a table are named that was changed since it was added."""
-        where = options.get("where")
-        has_where = bool(where) if isinstance(where, Mapping) else where is not None  # an expression has no truth value
-        if has_where or any(map(options.get, ("facets", "sort", "limit_by"))):
+        if any(options.get(name) is not None for name in ("where", "facets", "sort", "limit_by")):
             problems = problems_of_tables(self._index)
             if problem := next((problems[name] for name in names if isinstance(name, str) and name in problems), None):
                 raise InvalidInput(problem)
