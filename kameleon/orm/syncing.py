@@ -44,7 +44,8 @@ def sync(
         report += unindexed.index(batch_size)
     filled = IndexReport()
     if not _has_classes() or _embeds(index):
-        filled = index.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress, tenants=tenants)
+        fill = index.filling.fill
+        filled = fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress, tenants=tenants)
     if not filled.outage:
         index.index_vectors()
     index.services.evict(is_whole=True)
