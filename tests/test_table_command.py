@@ -343,3 +343,12 @@ def test_entity_list_and_describe_have_the_columns_of_a_table_that_was_added(run
     with shelf.begin() as connection:
         connection.execute(text("ALTER TABLE book RENAME COLUMN blurb TO summary"))
     assert run("entity", "list").stdout == ""
+
+
+def test_a_dry_run_counts_the_tokens_of_texts_that_are_replaced(run: Run, shelf: Engine) -> None:
+    run(*ADD, "--no-confirm")
+    planned = {}
+    for text_, options in {"title:3": ("--text", "blurb"), "title": ()}.items():
+        command = ("table", "add", "book", "--text", text_, *options, "--replace", "--dry-run", "--json")
+        planned[text_] = json.loads(run(*command).stdout)["tokens"]
+    assert planned["title:3"] == 0 < planned["title"]
