@@ -243,17 +243,6 @@ def print_notes(results: "kameleon.SearchResults", fields: Sequence[str]) -> Non
     for name in fields if results else ():
         if not any(name in (hit.data or {}) for hit in results):
             echo(f"no hit has a field {name!r:.80}", err=True)
-    print_notes(results)
-    for field, counts in results.facets.items():
-        echo(f"{field}: " + ", ".join(f"{shown(value)} ({count})" for value, count in counts.items()))
-    if count:
-        echo(f"{how_many(results)} in all")
-    if explain:
-        print_explanation(results)
-
-
-def print_notes(results: "kameleon.SearchResults") -> None:
-    """Print how the query was changed, and what else of its plan the hits do not show."""
     if pinned := [f"{hit.entity}/{hit.id}" for hit in results if hit.is_pinned]:
         echo(f"pinned, whatever the score: {', '.join(pinned)}", err=True)
     for typed, taken in results.plan.corrections.items():
