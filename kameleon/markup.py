@@ -51,7 +51,7 @@ class Stripper(HTMLParser):
         self.feed(text[:closed] + text[closed:].replace("<", "&lt;"))
         self.close()
 
-    def parse_marked_section(self, i: int, report: int = 1) -> int:
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
         """As browsers have it, a comment up to the next `>`; the parser raises AssertionError for some."""
         return self.parse_bogus_comment(i, report)
 

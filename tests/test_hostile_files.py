@@ -105,14 +105,15 @@ def test_a_compressed_file_is_never_held_whole() -> None:
     for compressed in (zstandard.compress(blank), gzip.compress(blank, 1)):
         tracemalloc.start()
         assert read(compressed, "jsonl") == []
-        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
         tracemalloc.stop()
 
 
 def test_a_csv_file_has_any_number_of_columns() -> None:
     names = [f"c{number}" for number in range(MANY // 2)]
-    assert read(f"{','.join(names)}\n{',' * (len(names) - 1)}\n".encode(), "csv") == [dict.fromkeys(names)]
-    with pytest.raises(InvalidRecord, match="two columns are called 'a', 1 and 3.*--columns a,b,a_3"):
+    commas = "," * (len(names) - 1)
+    assert read(f"{','.join(names)}\n{commas}\n".encode(), "csv") == [dict.fromkeys(names)]
+    with pytest.raises(InvalidRecord, match=r"two columns are called 'a', 1 and 3.*--columns a,b,a_3"):
         read(b"a,b,a\n1,2,3\n", "csv")
 
 

@@ -7,13 +7,14 @@ from functools import partial
 from sqlalchemy import Connection
 
 from ..content import Content
-from ..errors import InvalidRecord, Outdated
+from ..errors import InvalidInput, InvalidRecord, Outdated
 from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
 from ..indexing.writer import Indexing
 from ..values import IndexReport, Ref
 from .callers import sessions_of
 from .mapping import Mapped
+from .reflection.definition import held
 
 log = logging.getLogger("kameleon.sessions")
 
@@ -51,6 +52,8 @@ def _write(
     gone = [ref for ref in contents if ref not in present]
     ahead = embed_ahead(index, present, [], connection=None, indexing=indexing, unique=unique)
     with index.transaction() as connection:
+        if mapped.declaration.of_table is not None and not held(index, connection, [mapped.entity]):
+            raise InvalidInput(f"the table of {mapped.entity} was removed, or defined otherwise, meanwhile")
         mapped.lock(index.store.connections, connection, ids)
         report = index.write_changes(
             connection, present, gone, unique=unique, ahead=ahead, indexing=indexing, budget_s=0
