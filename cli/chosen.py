@@ -27,16 +27,16 @@ TYPES: dict[str, tuple[type, ...]] = {
 class Chosen:
     """What the command line names of the provider; the rest is the index's own."""
 
-    name: str | None = None
+    provider_name: str | None = None
     model: str | None = None
     dimensions: int | None = None
     base_url: str | None = None
-    given: tuple[tuple[str, str], ...] = ()
+    provider_options: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_of_server(self) -> bool:
         """Whether more is given than `reindex` takes by name."""
-        return self.base_url is not None or bool(self.given)
+        return self.base_url is not None or bool(self.provider_options)
 
     def provider(self, known: "Sequence[Generation]") -> "EmbeddingProvider":
         """With the options of the index's own provider where no other is named. Raises click.UsageError."""
@@ -44,10 +44,10 @@ class Chosen:
         from kameleon.stores.catalog import current
 
         own = current(known)
-        if self.name is None and self.model is None and own is not None and own.provider:
+        if self.provider_name is None and self.model is None and own is not None and own.provider:
             name, options = own.provider, dict(own.options)
         else:
-            named = self.name or ("openai" if self.base_url is not None else None)
+            named = self.provider_name or ("openai" if self.base_url is not None else None)
             name, options = chosen(named, self.model, self.dimensions)
         if self.base_url is not None:
             options["base_url"] = self.base_url
@@ -56,7 +56,7 @@ class Chosen:
             options["dimensions"] = self.dimensions
         if self.base_url is not None and "base_url" not in parameters:
             raise click.UsageError(f"provider {name} has no server: leave --base-url out, or name --provider openai")
-        options |= {key: typed(name, key, value, parameters) for key, value in self.given}
+        options |= {key: typed(name, key, value, parameters) for key, value in self.provider_options}
         made = get_provider(name, **options)
         if self.dimensions is not None and self.dimensions != made.dimensions:
             raise click.UsageError(f"{made.model_name} makes {made.dimensions} dimensions, not {self.dimensions}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -11,9 +11,6 @@ from kameleon.errors import is_secret_name, redacted
 
 from .app import App
 from .chosen import Chosen
-
-if TYPE_CHECKING:
-    pass
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,7 +49,7 @@ def _remember_given(context: click.Context, parameter: click.Parameter, values: 
 option = partial(click.option, expose_value=False)
 OPTIONS = (
     option(
-        *("--option", "given"),
+        *("--option", "provider_options"),
         metavar="NAME=VALUE",
         multiple=True,
         callback=_remember_given,
@@ -79,7 +76,7 @@ OPTIONS = (
         help="The provider's model; without --provider, it determines the provider.",
     ),
     option(
-        *("--provider", "name"),
+        *("--provider", "provider_name"),
         metavar="NAME",
         callback=_remember,
         help="The provider: static, fastembed, openai, given (from outside), or one added. Else the index's own.",

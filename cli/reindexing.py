@@ -140,7 +140,7 @@ def target_of(chosen: Chosen, search: "SearchEngine") -> dict[str, Any]:
     """The provider as `SearchEngine.reindex` takes it: by name, or as an object where a server is named."""
     if chosen.is_of_server:
         return {"provider": chosen.provider(search.generations())}
-    return {"provider": chosen.name, "model": chosen.model, "dimensions": chosen.dimensions}
+    return {"provider": chosen.provider_name, "model": chosen.model, "dimensions": chosen.dimensions}
 
 
 def options_of(given: Mapping[str, Any], target: Mapping[str, Any]) -> Any:

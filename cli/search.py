@@ -150,20 +150,22 @@ def search(
     """
     options = read_shared(**options) | {"explain": explain, "count": count, "data": app.as_json or bool(fields)}
     options["facets"] = [read_facet(facet) for facet in options["facets"]]
-    engine = app.open()
-    if sync_first:
-        catch_up(engine)
+    engine = caught_up(app.open()) if sync_first else app.open()
     options["entities"] = entities_of(engine, entities) or None
     entities_of(engine, [entity for entity, _ in options["pin"]])
-    if rerank:
-        from kameleon.embeddings import FastEmbedReranker
-
-        options["rerank"] = FastEmbedReranker(rerank)
-    found = engine.search(query, highlight=True, **options)
+    found = engine.search(query, highlight=True, rerank=reranker(rerank), **options)
     show(app, found, {"query": query}, fields=fields, explain=explain, count=count)
 
 
-def catch_up(engine: "kameleon.SearchEngine") -> None:
+def reranker(name: str | None) -> Any:
+    if name is None:
+        return None
+    from kameleon.embeddings import FastEmbedReranker
+
+    return FastEmbedReranker(name)
+
+
+def caught_up(engine: "kameleon.SearchEngine") -> "kameleon.SearchEngine":
     """Index the rows that triggers marked, and print how many these were."""
     try:
         report = engine.sync(only_marked=True)
@@ -173,6 +175,7 @@ def catch_up(engine: "kameleon.SearchEngine") -> None:
         echo(f"indexed {report.indexed:,} rows that were changed", err=True)
     if report.outage:
         echo(f"embeddings pending, the provider is down: {report.outage}", err=True)
+    return engine
 
 
 @click.command()
@@ -216,17 +219,25 @@ def show(
         document = results_document(results, explain=explain)
         app.print_json({**request, **document, "note": app.advised(results.plan.note)})
         return
-    is_terminal = sys.stdout.isatty()
-    rows = [
-        (
-            *(f"{hit.score:.3f}", hit.entity, hit.id),
-            *(shown_field(hit, name) for name in fields),
-            styled(hit) if is_terminal else str(hit.snippet),
-        )
-        for hit in results
-    ]
-    app.print_rows(("score", "entity", "id", *fields, "text"), rows)
+    app.print_rows(("score", "entity", "id", *fields, "text"), [cells(hit, fields) for hit in results])
     print_passages(results)
+    print_notes(results, fields)
+    for field, counts in results.facets.items():
+        echo(f"{field}: " + ", ".join(f"{shown(value)} ({count})" for value, count in counts.items()))
+    if count:
+        echo(f"{how_many(results)} in all")
+    if explain:
+        print_explanation(results)
+
+
+def cells(hit: "kameleon.SearchResult", fields: Sequence[str]) -> Sequence[Any]:
+    """A row of the table of hits."""
+    text = styled(hit) if sys.stdout.isatty() else str(hit.snippet)
+    return (f"{hit.score:.3f}", hit.entity, hit.id, *(shown_field(hit, name) for name in fields), text)
+
+
+def print_notes(results: "kameleon.SearchResults", fields: Sequence[str]) -> None:
+    """What is to be known beside the hits, on stderr."""
     if not results:
         echo("no record matches", err=True)
     for name in fields if results else ():
@@ -242,12 +253,6 @@ def show(
         echo(f"also searching for {', '.join(others)} ({typed})", err=True)
     if results.plan.note:
         echo(results.plan.note, err=True)
-    for field, counts in results.facets.items():
-        echo(f"{field}: " + ", ".join(f"{shown(value)} ({count})" for value, count in counts.items()))
-    if count:
-        echo(f"{how_many(results)} in all")
-    if explain:
-        print_explanation(results)
 
 
 def read_facet(text: str) -> Any:

@@ -53,7 +53,7 @@ def table() -> None:
 @click.option("--where", metavar="SQL", help='Only rows that meet this condition, such as "deleted_at IS NULL".')
 @click.option("--tenant", metavar="COLUMN", help="The column that is a record's tenant.")
 @click.option("--schema", metavar="NAME", help="The table's schema, where TABLE is not SCHEMA.TABLE.")
-@click.option("--name", "entity", metavar="NAME", help="The name of the entity; else the table's.")
+@click.option("--name", metavar="NAME", help="The name of the entity; else the table's.")
 @click.option("--replace", is_flag=True, help="Change how a table that was added before is searched.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, how long it takes and what it costs.")
 @click.option("--rate", metavar="ROWS/S", type=POSITIVE, help="With --dry-run: assume this many rows a second.")
@@ -83,7 +83,6 @@ def add(
     kameleon table add books --text title:2 --text blurb --where "deleted_at IS NULL"
     kameleon table add books --text title --join author.name --dry-run
     """
-    options["name"] = options.pop("entity")
     estimating = {name: options.pop(name) for name in ("rate", "price_per_million")}
     check(text, join, rate=None if dry_run else estimating["rate"])
     fields = dict(map(optioned, [*text, *join]))

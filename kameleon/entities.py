@@ -99,9 +99,10 @@ def kind_of(search: HasIndex, name: str) -> Kind | None:
 
 
 def has_made_text(search: HasIndex, name: str) -> bool:
-    """Whether a function of a mapped class makes the texts of an entity, which no field has then."""
+    """Whether a function of a mapped class makes the texts of an entity, which no field has then. A class of another
+    database may have the name of stored records."""
     mapped = _mapped(search, name)
-    return mapped is not None and mapped.declaration.content is not None
+    return mapped is not None and mapped.declaration.content is not None and kind_of(search, name) == "class"
 
 
 class Known:

@@ -60,6 +60,11 @@ def is_secret_name(name: str) -> bool:
     return SECRET_NAME.fullmatch(name) is not None
 
 
+def is_secret_column(name: str) -> bool:
+    """Whether a column of this name, such as password_hash, may hold what is not shown."""
+    return SECRET_NAME.search(name) is not None
+
+
 def shortened(message: str) -> str:
     """A message without its middle where it is too long."""
     if len(message) <= MAX_MESSAGE:

@@ -60,17 +60,13 @@ class ExistingTables:
         table: str,
         text: SearchFields,
         *,
-        schema: str | None = None,
-        key: Sequence[str] = (),
-        where: str | None = None,
-        tenant: str | None = None,
-        name: str | None = None,
         replace: bool = False,
+        **options: Unpack[TableOptions],
     ) -> type:
         """Keep the definition of a table, put triggers on it, and return its entity, the same one each time. `add` and
         `sync` index the rows. Another definition of that name is kept instead with `replace`, else it raises
         InvalidInput, as for what cannot be searched."""
-        definition = defined(table, text, schema=schema, key=key, where=where, tenant=tenant, name=name)
+        definition = defined(table, text, **options)
         if replace and self._has_other_records(definition):
             with self._index.reading() as connection:
                 checked(connection, definition)

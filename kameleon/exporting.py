@@ -1,17 +1,17 @@
-"""Gives the records of an entity, with their embeddings, for a file or another place. Imports `values`, `errors`,
-`content`, `files`, `stores`, `indexing`, `orm`, `records` and `entities`."""
+"""Gives the records of an entity, with their embeddings, for a file or another place. Imports `values`, `documents`,
+`errors`, `content`, `files`, `stores`, `indexing`, `orm`, `records` and `entities`."""
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sqlalchemy import Column as TableColumn
 from sqlalchemy import Connection
 
 from .content import bound_tenant, check_tenants
+from .documents import as_json
 from .entities import named
-from .errors import InvalidInput, TenantRequired, is_secret_name
+from .errors import InvalidInput, TenantRequired, is_secret_column
 from .files.vectors import EMBEDDING, MODEL, PASSAGES
 from .files.writing import Column, Row, write
 from .indexing.index import HasIndex, Index
@@ -93,10 +93,17 @@ class Export:
 
     def _read(self, *, with_embeddings: bool) -> Iterator[Row]:
         for tenant in self._owners():
-            after = Ref(self.entity, "", tenant)
-            while page := self._page(after, with_embeddings):
-                yield from page.values()
-                after = list(page)[-1]
+            owner = {"tenant": tenant} if self._has_tenant else {}
+            after: Ref | None = Ref(self.entity, "", tenant)
+            while after is not None:
+                with self._index.reading(tenants=(tenant,)) as connection:
+                    read = self._index.store.exports.records(connection, after, RECORDS_A_PAGE)
+                    page = [stored for stored in read if stored.entry.ref.entity == self.entity]
+                    rows = self._rows(connection, page)
+                    embeddings = self._embeddings(connection, page) if with_embeddings else {}
+                for ref, fields in rows.items():
+                    yield {"id": ref.id, **owner, **fields, **embeddings.get(ref, {})}
+                after = page[-1].entry.ref if page else None
 
     def _owners(self) -> Sequence[str]:
         if self._tenants is not None:
@@ -105,30 +112,22 @@ class Export:
             found = self._index.store.contents.tenants(connection, TENANTS)
         return ["", *sorted(status.tenant for status in found)]
 
-    def _page(self, after: Ref, with_embeddings: bool) -> dict[Ref, Row]:
-        """The next rows by ref, in the order of their ids; of a mapped class empty for one whose row is gone."""
-        with self._index.reading(tenants=(after.tenant,)) as connection:
-            read = self._index.store.exports.records(connection, after, RECORDS_A_PAGE)
-            page = [stored for stored in read if stored.entry.ref.entity == self.entity]
-            rows = self._rows(connection, page)
-            embeddings = self._embeddings(connection, page) if with_embeddings else {}
-        owner = {"tenant": after.tenant} if self._has_tenant else {}
-        made: dict[Ref, Row] = {
-            ref: {"id": ref.id, **owner, **fields, **embeddings.get(ref, {})} for ref, fields in rows.items()
-        }
-        if page and not made:  # their rows are gone: what follows is still to come
-            return self._page(page[-1].entry.ref, with_embeddings)
-        return made
-
     def _rows(self, connection: Connection, page: Sequence[Stored]) -> dict[Ref, Mapping[str, Any]]:
+        """The fields of these records; of a mapped class without those whose rows are gone, or another tenant's now."""
         if self._mapped is None:
             return {
                 stored.entry.ref: {"text": stored.entry.content} if stored.data is None else stored.data
                 for stored in page
             }
-        objects = values_of(self._mapped, connection, [stored.entry.ref.id for stored in page])
-        refs = (stored.entry.ref for stored in page)
-        return {ref: objects[ref.id] for ref in refs if ref.id in objects}
+        from .orm.described import rows_of
+
+        refs, names = [stored.entry.ref for stored in page], attributes(self._mapped)
+        found = rows_of(connection, self._mapped, names, [ref.id for ref in refs])
+        return {
+            ref: {name: json_value(found[ref.id, ref.tenant].get(name)) for name in names}
+            for ref in refs
+            if (ref.id, ref.tenant) in found
+        }
 
     def _embeddings(self, connection: Connection, page: Sequence[Stored]) -> dict[Ref, dict[str, Any]]:
         generation = current(self._index.catalog.generations(connection))
@@ -164,30 +163,15 @@ def model_text(generation: Generation) -> str:
 
 
 def attributes(mapped: "Mapped") -> list[str]:
-    """The columns of a mapped class, and its searched fields, but those whose names are a secret's, and `id`, which is
+    """The columns of a mapped class, and its searched fields, but those that are named as a secret, and `id`, which is
     the record's own."""
     columns = [each.key for each in mapped.mapper.column_attrs if isinstance(each.columns[0], TableColumn)]
     names = dict.fromkeys([*columns, *mapped.declaration.fields])
-    return [name for name in names if name != "id" and not is_secret_name(name)]
-
-
-def values_of(mapped: "Mapped", connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The attributes of the objects of these ids, as JSON can hold them."""
-    from .orm.mapping import objects
-
-    names = attributes(mapped)
-    return {
-        mapped.ref_of(obj).id: {name: json_value(getattr(obj, name, None)) for name in names}
-        for obj in objects(connection, mapped.of_ids(mapped.rows(), ids))
-    }
+    return [name for name in names if name != "id" and not is_secret_column(name)]
 
 
 def json_value(value: Any) -> Any:
-    from .orm.mapping import plain
+    """An attribute's or a column's value as JSON has it."""
+    from .orm.mapping import plain  # SQLAlchemy's ORM loads with it
 
-    made = plain(value)
-    if isinstance(made, Decimal):
-        return int(made) if made == made.to_integral_value() else float(made)
-    if made is None or isinstance(made, str | int | float | list | Mapping):
-        return made
-    return made.isoformat() if hasattr(made, "isoformat") else str(made)
+    return as_json(plain(value))

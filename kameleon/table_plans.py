@@ -69,7 +69,7 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Some rows of a table: their contents by id, without rows that cannot be read, of which `problems` tell."""
+    """Some rows of a table: their contents by id, without rows that cannot be read, whose errors are `problems`."""
 
     contents: dict[str, Content]
     problems: tuple[str, ...]

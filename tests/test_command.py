@@ -195,11 +195,12 @@ def strings(source: str) -> Iterator[str]:
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "1" for part in node.values)
 
 
-def helps(command: click.Command) -> Iterator[str]:
-    yield command.help or ""
+def commands(command: click.Command) -> Iterator[click.Command]:
+    """A command and those of its groups."""
+    yield command
     if isinstance(command, click.Group):
         for inner in command.commands.values():
-            yield from helps(inner)
+            yield from commands(inner)
 
 
 @cache
@@ -212,9 +213,15 @@ def advice() -> list[str]:
             for text in strings(source):
                 lines = re.findall("`(kameleon [^`]*)`", " ".join(text.split()))
                 found.update(line.replace("--keyword-search 1", "--keyword-search index") for line in lines)
-    for text in helps(root):
-        found.update(re.findall(r"^ *(?:KAMELEON_\S+ )?(kameleon .*)$", text, re.MULTILINE))
+    for command in commands(root):
+        found.update(re.findall(r"^ *(?:KAMELEON_\S+ )?(kameleon .*)$", command.help or "", re.MULTILINE))
     return sorted(found)
+
+
+def test_each_parameter_of_a_command_has_a_name_of_its_own() -> None:
+    named = [(command.name, [each.name for each in command.params]) for command in commands(root)]
+    assert len(named) > 50
+    assert [(command, names) for command, names in named if len(set(names)) < len(names)] == []
 
 
 @pytest.mark.parametrize("line", advice())
@@ -267,7 +274,7 @@ def test_the_advice_for_a_model_names_its_server_and_options(provider: Embedding
     line = reindex_command(provider).split("`")[1]
     assert [word for word in words if word not in line] == []
     chosen = parsed(line).find_root().obj.chosen
-    assert chosen.name == provider.name
+    assert chosen.provider_name == provider.name
 
 
 def test_the_advised_command_makes_the_same_provider() -> None:

@@ -239,9 +239,11 @@ def test_the_format_of_a_pipe_is_that_of_its_beginning(raw: bytes, record: Any) 
     assert data(raw, name="stdin") == [record]
 
 
-def test_a_pipe_of_no_known_format_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="stdin begins with 'hello': name its format, --format jsonl, json, csv"):
-        read("hello\nworld\n", name="stdin")
+def test_a_pipe_of_no_known_format_is_read_as_json_lines_and_noted() -> None:
+    notes: list[str] = []
+    first, _ = read("hello\nworld\n", name="stdin", notes=notes)
+    assert first.error == "not JSON: Expecting value at column 1"
+    assert notes[0].startswith("stdin: read as JSON lines: --format names another, jsonl, json, csv, tsv")
     assert data("hello\nworld\n", name="stdin", format="csv") == [{"hello": "world"}]
 
 

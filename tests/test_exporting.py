@@ -169,18 +169,42 @@ class Note(Base):
     title: Mapped[str]
     stars: Mapped[int | None]
     api_key: Mapped[str | None]
+    password_hash: Mapped[str | None]
 
 
-def test_a_mapped_class_is_exported_with_its_columns_but_secrets(search: SearchEngine) -> None:
+@searchable(fields=["title"], name="ExportedOwned", tenant=lambda owned: owned.owner)
+class Owned(Base):
+    __tablename__ = "exported_owned"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    owner: Mapped[str]
+
+
+def test_a_mapped_class_is_exported_with_its_columns_but_secrets(
+    search: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kameleon.exporting.RECORDS_A_PAGE", 1)
     Base.metadata.create_all(search.engine)
     sessions = search.attach(sessionmaker(search.engine))
     with sessions.begin() as session:
-        session.add_all([Note(id=n, title=f"note {n}", stars=n, api_key="k") for n in (1, 2, 3)])
+        session.add_all([Note(id=n, title=f"note {n}", stars=n, api_key="k", password_hash="h") for n in (1, 2, 3)])
     with search.engine.begin() as connection:
         connection.execute(text("DELETE FROM exported_note WHERE id = 2"))
     rows = lines(Export(search, "ExportedNote", with_embeddings=True))
     assert [(row["id"], row["title"], row["stars"]) for row in rows] == [("1", "note 1", 1), ("3", "note 3", 3)]
     assert [set(row) for row in rows] == [{"id", "title", "stars", "embedding", "embedding_model"}] * 2
+
+
+def test_a_row_that_moved_to_another_tenant_is_not_shown_to_the_former_one(search: SearchEngine) -> None:
+    Base.metadata.create_all(search.engine)
+    sessions = search.attach(sessionmaker(search.engine))
+    with sessions.begin() as session:
+        session.add_all([Owned(id=n, title=f"fox {n}", owner="a") for n in (1, 2)])
+    with search.engine.begin() as connection:
+        connection.execute(text("UPDATE exported_owned SET owner = 'b' WHERE id = 2"))
+    assert lines(Export(search, "ExportedOwned", tenant="a")) == [{"id": "1", "title": "fox 1", "owner": "a"}]
+    found = search.search("fox", entity=Owned, tenant="a", data=True)
+    assert {hit.id: hit.data and hit.data["title"] for hit in found} == {"1": "fox 1", "2": None}
 
 
 def test_an_existing_table_is_exported(search: SearchEngine) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp import Client, MCPError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from sqlalchemy import Integer, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry, sessionmaker
 from starlette.testclient import TestClient
 
 from kameleon import RecordStore, SearchEngine, SearchResult, Snippet, searchable
@@ -180,6 +181,23 @@ def test_a_mapped_class_is_searched_by_its_columns_and_shows_its_texts_and_filte
     fetched = call(index, "fetch", {"entity": "Lamp", "id": 1})
     assert fetched == {"entity": "Lamp", "id": "1", "uri": "kameleon://Lamp/1", "data": rows[1]}
     assert call(index, "fetch", {"entity": "Page", "id": "p/1"})["text"] == "a page that lives elsewhere"
+
+
+def test_stored_records_show_their_data_beside_a_class_of_their_name(index: SearchEngine) -> None:
+    elsewhere: Any = registry()
+
+    @elsewhere.mapped
+    @searchable(content=lambda memo: memo.text, name="Memo")
+    class _Memo:
+        __tablename__ = "mcp_memo"
+        id = mapped_column(Integer, primary_key=True)
+        text = mapped_column(String)
+
+    try:
+        found = call(index, "search", {"query": "merger", "entity": "Memo", "tenant": "acme"})
+    finally:
+        elsewhere.dispose()
+    assert [hit["data"] for hit in found["hits"]] == [{"text": "the merger of acme"}]
 
 
 @pytest.mark.parametrize("budget", [500, 2000, 8000])

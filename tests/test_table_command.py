@@ -212,6 +212,22 @@ def test_a_search_indexes_marked_rows_first_where_it_is_requested(run: Run, shel
     assert run("search", "herons", "--sync-first").stderr == ""
 
 
+def test_a_search_that_is_to_index_first_is_refused_where_the_database_is_read_only(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = checked(command)
+    engine = create_engine(f"sqlite:///{tmp_path / 'shelf.db'}")
+    for statement in SHELF:
+        change(engine, statement)
+    run(*ADD, KAMELEON_URL=f"sqlite:///{tmp_path / 'shelf.db'}")
+    change(engine, "UPDATE book SET title = 'Herons' WHERE isbn = '2'")
+    engine.dispose()
+    read_only = f"sqlite:///file:{tmp_path / 'shelf.db'}?mode=ro&uri=true"
+    refused = run("search", "herons", "--sync-first", status=1, KAMELEON_URL=read_only)
+    assert "--sync-first writes to the index, which failed" in refused.stderr
+    run("search", "herons", KAMELEON_URL=read_only)
+
+
 # the library
 
 

@@ -456,3 +456,12 @@ def test_a_text_among_whole_numbers_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidRecord, match=r"the key \('x',\) of parcel is not of its columns' types"):
         search.tables.add("parcel", ["title"], key=["a"])
+
+
+def test_an_index_of_keywords_alone_is_synchronized(engine: Engine) -> None:
+    run(engine, "CREATE TABLE wordbook (id integer PRIMARY KEY, title text)", "INSERT INTO wordbook VALUES (1, 'fox')")
+    search = SearchEngine(engine)
+    search.tables.define("wordbook", ["title"])
+
+    assert search.sync().indexed == 1
+    assert ids(search.search("fox", entity="wordbook")) == ["1"]

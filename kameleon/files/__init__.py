@@ -1,4 +1,5 @@
-"""Records read from files and streams: JSON, CSV and TSV. No database. Imports `errors`.
+"""Records read from files, folders and streams: JSON, CSV, TSV, Parquet, Markdown, HTML and text. No database. Imports
+this package alone.
 
 `records` yields them as mappings, `items` with their places and what is wrong with those that cannot be read.
 """

@@ -23,9 +23,6 @@ DETECTED = 1 << 16
 measured."""
 LIKELY = ("cp1252",)
 """What is taken where others are as good, as in short texts: the encoding of Western Europe in files of Windows."""
-
-NOISE = 0.12
-"""Bounds what a text may seem to be more in disorder than as the best: French in cp1252 by 0.11 than as cp1257."""
 WIDE = ["utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be", "utf_7"]
 """What a few bytes are mistaken for."""
 

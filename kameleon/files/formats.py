@@ -56,11 +56,17 @@ LOOKED_AT = 1 << 14
 
 
 def format_of(source: Source, options: ReadOptions) -> Format:
-    """The format that the options name, else the one of the file's name, else the one that it begins as. Raises
-    InvalidInput."""
+    """The format that the options name, else the one of the file's name, else the one that it begins as, else
+    JSON lines. Raises InvalidInput."""
     if options.format is not None and options.format not in FORMATS:
         raise InvalidInput(f"unknown format {seen(options.format)}. Known: {', '.join(FORMATS)}")
-    return FORMATS[options.format] if options.format else BY_SUFFIX.get(source.suffix) or FORMATS[begun(source)]
+    named = FORMATS[options.format] if options.format else BY_SUFFIX.get(source.suffix)
+    if named is not None:
+        return named
+    found = begun(source)
+    if found is None:
+        options.note(f"read as JSON lines: --format names another, {', '.join(FORMATS)}")
+    return FORMATS[found or "jsonl"]
 
 
 def check_options(options: ReadOptions, found: Collection[Format]) -> None:
@@ -79,8 +85,8 @@ def is_document(source: Source, options: ReadOptions) -> bool:
     return known is not None and known.is_document
 
 
-def begun(source: Source) -> str:
-    """The name of the format that a source begins as. Raises InvalidInput."""
+def begun(source: Source) -> str | None:
+    """The name of the format that a source begins as, None of one that is not known."""
     with source.open() as stream:
         start = stream.start(LOOKED_AT, lambda part: b"\n" in part.lstrip() or part.lstrip()[:1] in (b"{", b"["))
     if start.startswith(b"PAR1"):
@@ -89,6 +95,4 @@ def begun(source: Source) -> str:
     text = first.replace(b"\0", b"").decode("utf-8", "replace").lstrip("\ufeff\ufffd \t")
     if not text or text[0] in "{[":
         return "jsonl"
-    if any(delimiter in text for delimiter in DELIMITERS):
-        return "csv"
-    raise InvalidInput(f"{source.name} begins with {seen(text, 40)}: name its format, --format {', '.join(FORMATS)}")
+    return "csv" if any(delimiter in text for delimiter in DELIMITERS) else None

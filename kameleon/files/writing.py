@@ -30,9 +30,8 @@ def write(stream: BinaryIO, format: str, columns: Sequence[Column], rows: Rows, 
     of columns of any type are found in `values()`, else in `rows()`. Raises InvalidInput and MissingExtra."""
     if format not in FORMATS:
         raise InvalidInput(f"unknown format {seen(format)}. Known: {', '.join(FORMATS)}")
-    if format == "parquet":
-        return _parquet(stream, list(known_types(columns, values or rows)), rows)
-    return FORMATS[format](stream, columns, rows)
+    typed = list(known_types(columns, values or rows)) if format == "parquet" else columns
+    return FORMATS[format](stream, typed, rows)
 
 
 def vectors_of(columns: Sequence[Column]) -> set[str]:
@@ -48,9 +47,9 @@ def json_line(row: Row, vectors: Iterable[str]) -> str:
     """A row as JSON, its vectors last."""
     texts = [f"{json.dumps(name)}: {vector_text(row[name])}" for name in vectors if row.get(name)]
     if not texts:
-        return json.dumps(row, ensure_ascii=False, default=str)
+        return as_json(row)
     rest = {name: value for name, value in row.items() if name not in vectors or not value}
-    return f"{json.dumps(rest, ensure_ascii=False, default=str)[:-1]}{', ' if rest else ''}{', '.join(texts)}}}"
+    return f"{as_json(rest)[:-1]}{', ' if rest else ''}{', '.join(texts)}}}"
 
 
 def _jsonl(stream: BinaryIO, columns: Sequence[Column], rows: Rows) -> int:
@@ -75,12 +74,10 @@ def _csv(stream: BinaryIO, columns: Sequence[Column], rows: Rows) -> int:
 
 
 def cell(value: Any) -> Any:
-    """A value as a CSV file has it: nothing for null, JSON for lists, objects and truth values."""
+    """A value as a CSV file has it: nothing for null, JSON for lists, objects and booleans."""
     if value is None:
         return ""
-    if isinstance(value, bool | list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return value
+    return as_json(value) if isinstance(value, bool | list | dict) else value
 
 
 def _parquet(stream: BinaryIO, columns: Sequence[Column], rows: Rows) -> int:
@@ -104,9 +101,7 @@ def table(pa: Any, schema: Any, rows: Sequence[Row]) -> Any:
     for field in schema:
         values = [row.get(field.name) for row in rows]
         if pa.types.is_string(field.type):
-            values = [
-                None if value is None else value if isinstance(value, str) else as_json(value) for value in values
-            ]
+            values = [value if value is None or isinstance(value, str) else as_json(value) for value in values]
         try:
             made.append(pa.array(values, field.type))
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:

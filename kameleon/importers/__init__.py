@@ -1,11 +1,12 @@
 """Records with the embeddings that they have elsewhere, stored here: those of Chroma, LanceDB and pgvector. Imports
-`errors`, `indexing` and `records`."""
+`errors`, `exporting`, `indexing` and `records`."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import InvalidInput
+from ..exporting import json_value
 from ..indexing.given import check_models
 from ..indexing.index import HasIndex
 from ..indexing.writer import Progress
@@ -77,6 +78,12 @@ def declare(store: RecordStore, name: str, source: Source, tenant: object) -> No
     """Make the entity where it is missing."""
     if name not in {known.name for known in store.entities()}:
         store.create_entity(name, search=list(source.text), tenant_field=None if tenant is None else "")
+
+
+def record_of(id_: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of this key; a field that is not the key, and is called `id`, gets an underscore."""
+    own = {"id_" if name == "id" else name: json_value(value) for name, value in fields.items()}
+    return {"id": json_value(id_), **own}
 
 
 def text_of(named: Sequence[str], fields: Sequence[str], texts: Sequence[str], place: str) -> list[str]:

@@ -1,12 +1,11 @@
-"""The records of a LanceDB table. Imports `errors`, `exporting` and this package."""
+"""The records of a LanceDB table. Imports `errors` and this package."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput, MissingExtra
-from ..exporting import json_value
-from . import Batch, Batches, one_of, text_of
+from . import Batch, Batches, one_of, record_of, text_of
 
 
 class LanceTable:
@@ -48,11 +47,5 @@ class LanceTable:
             columns: dict[str, list[Any]] = read.to_pydict()
             batch = Batch([], list(columns[self._vector]))
             for place, id_ in enumerate(columns[self._id]):
-                fields = {name: json_value(columns[name][place]) for name in self._fields}
-                batch.records.append({"id": json_value(id_), **without_id(fields)})
+                batch.records.append(record_of(id_, {name: columns[name][place] for name in self._fields}))
             yield batch
-
-
-def without_id(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields of which one that is not the key, and is called `id`, gets an underscore."""
-    return {"id_" if name == "id" else name: value for name, value in fields.items()}

@@ -1,5 +1,4 @@
-"""The rows of a PostgreSQL table that has a column of pgvector's. Imports `errors`, `exporting`, `stores` and this
-package."""
+"""The rows of a PostgreSQL table that has a column of pgvector's. Imports `errors`, `stores` and this package."""
 
 import json
 from collections.abc import Sequence
@@ -8,10 +7,8 @@ from contextlib import closing
 from sqlalchemy import Engine
 
 from ..errors import InvalidInput
-from ..exporting import json_value
 from ..stores.factory import vector_tables
-from . import Batch, Batches, one_of, text_of
-from .lancedb import without_id
+from . import Batch, Batches, one_of, record_of, text_of
 
 TEXT_TYPES = ("text", "character varying", "character")
 
@@ -56,7 +53,7 @@ class VectorTable:
             for rows in pages:
                 batch = Batch([], [])
                 for *values, vector in rows:
-                    id_, *fields = map(json_value, values)
-                    batch.records.append({"id": id_, **without_id(dict(zip(self._fields, fields, strict=True)))})
+                    id_, *fields = values
+                    batch.records.append(record_of(id_, dict(zip(self._fields, fields, strict=True))))
                     batch.embeddings.append(None if vector is None else json.loads(vector))
                 yield batch

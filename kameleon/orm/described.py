@@ -24,7 +24,7 @@ from sqlalchemy.orm import ColumnProperty
 from sqlalchemy.types import NullType
 
 from ..content import check_tenant
-from ..errors import SECRET_NAME, StorageError
+from ..errors import StorageError, is_secret_column
 from ..stores.tables import parts
 from ..values import SearchResult, SearchResults
 from .mapping import KEYS_A_STATEMENT, Mapped, objects, plain
@@ -61,7 +61,7 @@ def described(mapped: Mapped) -> Iterator[Described]:
     texts = mapped.declaration.fields
     for name in texts:
         if name not in mapped.mapper.column_attrs:
-            yield Described(name, "text", is_text=True, is_filterable=False, is_shown=is_open(name))
+            yield Described(name, "text", is_text=True, is_filterable=False, is_shown=not is_secret_column(name))
     for attribute in mapped.mapper.column_attrs:
         yield _column(attribute, attribute.key in texts)
 
@@ -69,13 +69,10 @@ def described(mapped: Mapped) -> Iterator[Described]:
 def _column(attribute: "ColumnProperty[Any]", is_text: bool) -> Described:
     column, name = attribute.columns[0], attribute.key
     kind = next((name for cls, name in TYPES if isinstance(column.type, cls)), "any")
-    is_value = kind not in ("any", "object") and not column.primary_key and is_open(name)
-    is_shown = is_open(name) and (is_text or is_value or isinstance(column.type, NullType))
+    is_open = not is_secret_column(name)
+    is_value = kind not in ("any", "object") and not column.primary_key and is_open
+    is_shown = is_open and (is_text or is_value or isinstance(column.type, NullType))
     return Described(name, kind, is_text, is_value and not is_text, is_shown)
-
-
-def is_open(name: str) -> bool:
-    return SECRET_NAME.search(name) is None
 
 
 class RowData:
@@ -97,7 +94,9 @@ class RowData:
             if (mapped := self._mappings.named(entity)) is None:
                 continue
             try:
-                rows = self._rows(mapped, list(dict.fromkeys(hit.id for hit in hits)))
+                names = [field.name for field in described(mapped) if field.is_shown]
+                with self._reading() as connection:
+                    rows = rows_of(connection, mapped, names, list(dict.fromkeys(hit.id for hit in hits)))
             except StorageError as error:
                 note = f"the rows of {entity} are not shown: {error}"
                 found.plan = replace(found.plan, note="; ".join(filter(None, (found.plan.note, note))))
@@ -107,40 +106,44 @@ class RowData:
         found[:] = [made.get(id(hit), hit) for hit in found]
         return found
 
-    def _rows(self, mapped: Mapped, ids: Sequence[str]) -> dict[tuple[str, str], Mapping[str, Any]]:
-        """By id and tenant."""
-        names = [field.name for field in described(mapped) if field.is_shown]
-        is_of_columns = all(name in mapped.mapper.column_attrs for name in names)
-        read = self._columns if is_of_columns else self._objects
-        found: dict[tuple[str, str], Mapping[str, Any]] = {}
-        with self._reading() as connection:
-            for part in parts(ids, KEYS_A_STATEMENT):
-                found |= read(connection, mapped, names, part)
-        return found
 
-    def _columns(
-        self, connection: Connection, mapped: Mapped, names: Sequence[str], ids: Sequence[str]
-    ) -> dict[tuple[str, str], Mapping[str, Any]]:
-        cls: Any = mapped.owner.class_
-        keys = [column for column, _ in mapped.id_columns(cls)]
-        tenant = mapped.tenant_column(cls)
-        own = [*keys, *([] if tenant is None else [tenant])]
-        wanted = select(*own, *(getattr(cls, name) for name in names)).select_from(cls)
-        found = dict[tuple[str, str], Mapping[str, Any]]()
-        for row in connection.execute(mapped.of_ids(mapped.without_concrete(wanted, cls), ids)):
-            id_ = mapped.identity.id_of(row[: len(keys)])
-            of = "" if tenant is None else check_tenant(row[len(keys)])
-            found[id_, of] = values_of(zip(names, row[len(own) :], strict=True))
-        return found
+def rows_of(
+    connection: Connection, mapped: Mapped, names: Sequence[str], ids: Sequence[str]
+) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """The values of these attributes of rows, by id and tenant; without rows that are gone."""
+    is_in_python = mapped.has_tenants and mapped.tenant_column(mapped.owner.class_) is None
+    is_of_columns = not is_in_python and all(name in mapped.mapper.column_attrs for name in names)
+    read = _columns if is_of_columns else _objects
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for part in parts(ids, KEYS_A_STATEMENT):
+        found |= read(connection, mapped, names, part)
+    return found
 
-    def _objects(
-        self, connection: Connection, mapped: Mapped, names: Sequence[str], ids: Sequence[str]
-    ) -> dict[tuple[str, str], Mapping[str, Any]]:
-        found = dict[tuple[str, str], Mapping[str, Any]]()
-        for obj in objects(connection, mapped.of_ids(mapped.rows(), ids)):
-            key = mapped.ref_of(obj).id, mapped.tenant_of(obj)
-            found[key] = values_of((name, value_of(obj, name)) for name in names)
-        return found
+
+def _columns(
+    connection: Connection, mapped: Mapped, names: Sequence[str], ids: Sequence[str]
+) -> dict[tuple[str, str], Mapping[str, Any]]:
+    cls: Any = mapped.owner.class_
+    keys = [column for column, _ in mapped.id_columns(cls)]
+    tenant = mapped.tenant_column(cls)
+    own = [*keys, *([] if tenant is None else [tenant])]
+    wanted = select(*own, *(getattr(cls, name) for name in names)).select_from(cls)
+    found = dict[tuple[str, str], Mapping[str, Any]]()
+    for row in connection.execute(mapped.of_ids(mapped.without_concrete(wanted, cls), ids)):
+        id_ = mapped.identity.id_of(row[: len(keys)])
+        of = "" if tenant is None else check_tenant(row[len(keys)])
+        found[id_, of] = values_of(zip(names, row[len(own) :], strict=True))
+    return found
+
+
+def _objects(
+    connection: Connection, mapped: Mapped, names: Sequence[str], ids: Sequence[str]
+) -> dict[tuple[str, str], Mapping[str, Any]]:
+    found = dict[tuple[str, str], Mapping[str, Any]]()
+    for obj in objects(connection, mapped.of_ids(mapped.rows(), ids)):
+        key = mapped.ref_of(obj).id, mapped.tenant_of(obj)
+        found[key] = values_of((name, value_of(obj, name)) for name in names)
+    return found
 
 
 def values_of(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:

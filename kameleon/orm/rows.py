@@ -1,19 +1,22 @@
-"""Indexes rows of a searchable class as they are. Imports `values`, `errors`, `content` and `indexing`."""
+"""Indexes rows of a searchable class as they are. Imports `values`, `errors`, `content`, `stores` and `indexing`."""
 
 import logging
 from collections.abc import Collection, Sequence
 from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from ..content import Content
 from ..errors import InvalidInput, InvalidRecord, Outdated
 from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
 from ..indexing.writer import Indexing
+from ..stores.tables import parts
 from ..values import IndexReport, Ref
 from .callers import sessions_of
-from .mapping import Mapped
+from .identity import key_attributes
+from .mapping import KEYS_A_STATEMENT, Mapped
 from .reflection.definition import held
 
 log = logging.getLogger("kameleon.sessions")
@@ -45,6 +48,7 @@ def _write(
     transaction may have changed the rows since they were read. Returns how many rows these are."""
     ids = ids[:limit]
     with index.reading() as connection:
+        values = _values(connection, mapped, ids)
         contents = _contents(index, connection, mapped, ids)
     if not contents:
         return IndexReport(), len(ids)
@@ -58,9 +62,27 @@ def _write(
         report = index.write_changes(
             connection, present, gone, unique=unique, ahead=ahead, indexing=indexing, budget_s=0
         )
-        if _contents(index, connection, mapped, [ref.id for ref in contents]) != contents:
+        is_same = (
+            _contents(index, connection, mapped, [ref.id for ref in contents]) == contents
+            if values is None
+            else _values(connection, mapped, ids) == values
+        )
+        if not is_same:
             raise Outdated(f"rows of {mapped.entity} kept being changed by others. Try again")
     return report, len(ids)
+
+
+def _values(connection: Connection, mapped: Mapped, ids: Sequence[str]) -> list[Sequence[Any]] | None:
+    """The columns of rows that their contents are made of, which cost less to read than objects; None for a class whose
+    contents are made of more."""
+    inherits = mapped.owner.inherits is not None or len(list(mapped.owner.self_and_descendants)) > 1
+    if inherits or mapped.paths or mapped.watched is None or mapped.declaration.content is not None:
+        return None
+    cls = mapped.owner.class_
+    columns = [getattr(cls, name) for name in dict.fromkeys([*mapped.key_names, *mapped.columns])]
+    rows = mapped.meeting(select(*columns).order_by(*key_attributes(mapped.owner)))
+    keys = parts(mapped.keys_of(ids), KEYS_A_STATEMENT)
+    return [tuple(row) for part in keys for row in connection.execute(mapped.among(rows, part))]
 
 
 def _contents(index: Index, connection: Connection, mapped: Mapped, ids: Sequence[str]) -> dict[Ref, Content | None]:

@@ -42,12 +42,20 @@ def sync(
     report += _marked(index, batch_size)
     if (unindexed := _unindexed(index)) is not None:
         report += unindexed.index(batch_size)
-    filled = index.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress, tenants=tenants)
+    filled = IndexReport()
+    if not _has_classes() or _embeds(index):
+        fill = index.filling.fill
+        filled = fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress, tenants=tenants)
     if not filled.outage:
         index.index_vectors()
     index.services.evict(is_whole=True)
     index.keywords.maintain_all()
     return report + filled
+
+
+def _embeds(index: Index) -> bool:
+    """Whether there is a provider, or were embeddings: an index of keywords alone has none to make."""
+    return index.services.provider is not None or bool(index.generations())
 
 
 def _marked(index: Index, batch_size: int) -> IndexReport:

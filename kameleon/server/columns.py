@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from ..errors import SECRET_NAME, InvalidFilter, seen
+from ..errors import InvalidFilter, is_secret_column, seen
 
 BY_NAME = ("facets", "sort", "limit_by", "boost")
 """Options that hold names of fields, beside `where`, whose keys are names."""
@@ -22,7 +22,7 @@ def check_columns(options: Mapping[str, Any], *entities: object) -> None:
         return
     names = chain(names_in(options.get("where"), texts=False), *(names_in(options.get(name)) for name in BY_NAME))
     for name in names:
-        if SECRET_NAME.search(name):
+        if is_secret_column(name):
             raise InvalidFilter(f"{seen(name)} is named as a secret: no filter, facet or order of this server takes it")
 
 

@@ -72,7 +72,8 @@ class Serving:
 
     def with_text(self, found: SearchResults) -> SearchResults:
         """The hits, without the values of those whose text, which a function makes, is not among them."""
-        found[:] = [replace(hit, data=None) if has_made_text(self.search, hit.entity) else hit for hit in found]
+        made = {name for name in {hit.entity for hit in found} if has_made_text(self.search, name)}
+        found[:] = [replace(hit, data=None) if hit.entity in made else hit for hit in found]
         return found
 
     def check_stored(self, entity: str) -> None:
