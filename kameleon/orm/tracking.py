@@ -6,7 +6,7 @@ of rows that a session's own commit writes to the index are deleted by that comm
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,6 +27,7 @@ from .dependencies import Dependencies
 from .mapping import Mapped
 from .marks import Made, Marks
 from .pending import Pending
+from .reflection.definition import held
 from .registry import Mappings
 from .unindexed import is_here
 
@@ -130,16 +131,24 @@ class Tracking:
 
         def attempt() -> IndexReport:
             with self._index.transaction() as connection:
-                for entity, ids in ids_by_entity(contents).items():
+                left = self._without_removed(connection, contents)
+                for entity, ids in ids_by_entity(left).items():
                     self._mappings.of_entity(entity).lock(self._index.store.connections, connection, ids)
                 changes = self._pending.changes(connection)
-                for ref in contents:
+                for ref in left:
                     changes.read_later(ref)
                 return self._pending.write(connection, ahead, "sync")
 
         report = self._index.retried(attempt)
         self._release(worker, [mark for mark in marks if mark.ref not in contents])
         return report
+
+    def _without_removed(self, connection: Connection, refs: Iterable[Ref]) -> list[Ref]:
+        """The records but those of tables that were removed since they were claimed."""
+        by_entity = ids_by_entity(refs)
+        of_tables = {name for name in by_entity if self._mappings.of_entity(name).declaration.of_table is not None}
+        removed = of_tables - held(self._index, connection, of_tables)
+        return [Ref(entity, id_) for entity, ids in by_entity.items() if entity not in removed for id_ in ids]
 
     def _claim(
         self, connection: Connection, *, limit: int, worker: str, lease: timedelta, takes_over: bool
