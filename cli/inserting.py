@@ -97,10 +97,8 @@ class Insertion:
 
     def with_types(self, options: ReadOptions) -> ReadOptions:
         """These options with the types of the entity's fields for columns of their names, and text for its key."""
-        found = next((each for each in self.records.entities() if each.name == self.entity), None)
-        types = {field.name: field.type for field in (found.fields if found else ())}
-        types |= {self.id_field: "text"} | ({self.embeddings: "list"} if self.embeddings else {})
-        return replace(options, default_types=types)
+        own = {self.id_field: "text"} | ({self.embeddings: "list"} if self.embeddings else {})
+        return replace(options, default_types=self.records.loading.types(self.entity) | own)
 
     def remove_gone(self, *, is_wanted: bool, no_confirm: bool) -> None:
         """Delete the records of the folders whose file, or section of it, is gone, or note that they are there."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from .content import check_tenants
 from .errors import UnknownEntity, seen
 from .indexing.index import HasIndex
-from .orm.callers import sessions_of, table_entities
+from .orm.callers import sessions_of
 from .orm.syncing import status as status_of
+from .orm.table_entities import table_entities
 from .records import RecordStore
 from .search.facets import MAX_FACETS
 from .search.query import TenantOption

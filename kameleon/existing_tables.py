@@ -71,8 +71,7 @@ class ExistingTables:
             with self._index.reading() as connection:
                 checked(connection, definition)
             self.remove(definition.entity)
-        with self._index.transaction() as connection:
-            return self._define(connection, definition, replace=replace)
+        return self._index.committed(lambda connection: self._define(connection, definition, replace=replace))
 
     def plan(
         self,
@@ -161,8 +160,8 @@ class ExistingTables:
             self.get(name)
 
         def attempt(connection: Connection) -> None:
-            sessions_of(self._index).tracking.drop(connection, name)
             self._entities.delete(connection, name)
+            sessions_of(self._index).tracking.drop(connection, name)
             drop_entity(self._index, connection, name)
 
         self._index.committed(attempt, None)

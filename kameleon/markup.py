@@ -1,7 +1,10 @@
 """Strips HTML from texts. Imports nothing of kameleon's."""
 
+import re
 from collections.abc import Iterable
 from html.parser import HTMLParser
+
+COMMENT_END = re.compile(r"--\s*!?>")
 
 HIDDEN = frozenset(("script", "style", "template", "noscript", "svg", "math"))
 """Elements whose contents are no text of the page."""
@@ -21,8 +24,7 @@ def strip_html(text: str) -> str:
     if "<" not in text and "&" not in text:
         return text
     stripper = Stripper()
-    stripper.feed(text)
-    stripper.close()
+    stripper.read(text)
     return joined(stripper.found)
 
 
@@ -40,10 +42,28 @@ class Stripper(HTMLParser):
         self.found: list[str] = []
         self.hidden: list[str] = []
 
+    def read(self, text: str) -> None:
+        """Collect a whole text. A tag or a comment that nothing closes is text: the parser would look for the end of
+        each such beginning in all of what follows."""
+        commented = max((found.end() for found in COMMENT_END.finditer(text)), default=0)
+        text = text[:commented] + text[commented:].replace("<!--", "&lt;!--")
+        closed = text.rfind(">") + 1
+        self.feed(text[:closed] + text[closed:].replace("<", "&lt;"))
+        self.close()
+
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        """As browsers have it, a comment up to the next `>`; the parser raises AssertionError for some."""
+        return self.parse_bogus_comment(i, report)
+
     def handle_starttag(self, tag: str, attrs: object) -> None:
         if tag in HIDDEN:
-            self.hidden.append(tag)
+            self.hide(tag)
         self._separate(tag)
+
+    def hide(self, tag: str) -> None:
+        """Leave out what is inside of an element; the end of the outermost of its name ends it."""
+        if tag not in self.hidden:
+            self.hidden.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: object) -> None:
         self._separate(tag)

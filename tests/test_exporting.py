@@ -187,7 +187,9 @@ def test_a_mapped_class_is_exported_with_its_columns_but_secrets(
     Base.metadata.create_all(search.engine)
     sessions = search.attach(sessionmaker(search.engine))
     with sessions.begin() as session:
-        session.add_all([Note(id=n, title=f"note {n}", stars=n, api_key="k", password_hash="h") for n in (1, 2, 3)])
+        session.add_all(
+            [Note(id=n, title=f"note {n}", stars=n, api_key=f"k{n}", password_hash=f"h{n}") for n in (1, 2, 3)]
+        )
     with search.engine.begin() as connection:
         connection.execute(text("DELETE FROM exported_note WHERE id = 2"))
     rows = lines(Export(search, "ExportedNote", with_embeddings=True))

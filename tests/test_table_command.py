@@ -33,8 +33,13 @@ HERE = ("--where", "deleted_at IS NULL")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if backend == "sqlite":
         return f"sqlite:///{tmp_path / 'shelf.db'}"
     found: URL = request.getfixturevalue("pg_url")
     return found.render_as_string(hide_password=False)
@@ -229,11 +234,6 @@ def test_a_search_that_is_to_index_first_is_refused_where_the_database_is_read_o
 
 
 # the library
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 class Counting(HashProvider):

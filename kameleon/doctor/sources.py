@@ -14,7 +14,7 @@ from ..orm.callers import sessions_of
 from ..orm.identity import is_after, key_attributes
 from ..orm.mapping import Mapped, objects
 from ..orm.redefined import Redefined
-from ..orm.syncing import declare_tables, problems_of_tables
+from ..orm.table_entities import declare_tables, problems_of_tables
 from ..records.entities import record_entry
 from ..stores.catalog import Entity
 from ..stores.database_protocols import Connections

@@ -152,10 +152,11 @@ def all_are(convert: Convert, values: Iterable[str]) -> bool:
 def header_names(row: Sequence[str]) -> tuple[list[str], str | None]:
     """The columns' names in a header, and what is wrong with them. A column without one is `column_3`."""
     names = [name.strip() or f"column_{number}" for number, name in enumerate(row, 1)]
+    first = {name: position for position, name in reversed(list(enumerate(names)))}
     for position, name in enumerate(names):
-        if name in names[:position]:
-            which = f"{names.index(name) + 1} and {position + 1}"
-            free = ",".join(each if each not in names[:at] else f"{each}_{at + 1}" for at, each in enumerate(names))
+        if first[name] < position:
+            which = f"{first[name] + 1} and {position + 1}"
+            free = ",".join(each if first[each] == at else f"{each}_{at + 1}" for at, each in enumerate(names))
             way = f"Name them yourself: --columns {shlex.quote(free)} --header"
             return names, f"two columns are called {seen(name)}, {which}. {way}"
     if names and INTEGER.fullmatch(names[0]):

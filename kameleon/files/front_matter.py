@@ -19,7 +19,10 @@ BOUNDARIES = {"---": ("---", "..."), "+++": ("+++",)}
 MAX_VALUES = 10_000
 """Bounds the values of one front matter, which YAML's aliases can repeat without end. Chosen, not measured."""
 MAX_CHARACTERS = 1_000_000
-"""Bounds the characters of one front matter: a file that opens one and never closes it. Chosen, not measured."""
+"""Bounds the characters of one front matter: a file that opens one and never closes it, and texts that aliases repeat.
+Chosen, not measured."""
+LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]+[ \t]*\.[ \t]*){200}""")
+"""A dotted key of TOML that takes its parser a time of the square of its names: 200 take 1 ms."""
 INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)$")
 NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?$")
 
@@ -57,16 +60,21 @@ def split(text: str) -> Split:
 
 def read(opening: str, text: str) -> dict[str, Any] | None:
     """The fields; None for what has no names, such as a sentence between two horizontal rules."""
-    found = read_yaml(text) if opening == "---" else read_toml(text)
-    if found is None:
-        return {}
-    if not isinstance(found, Mapping):
-        return None
-    count = Counter()
-    return {str(name): json_value(value, str(name), count) for name, value in found.items()}
+    try:
+        found = read_yaml(text) if opening == "---" else read_toml(text)
+        if found is None:
+            return {}
+        if not isinstance(found, Mapping):
+            return None
+        count = Counter()
+        return {str(name): json_value(value, str(name), count) for name, value in found.items()}
+    except RecursionError as error:
+        raise BadFrontMatter(2, "front matter is nested too deep") from error
 
 
 def read_toml(text: str) -> dict[str, Any]:
+    if found := LONG_KEY.search(text):
+        raise BadFrontMatter(text.count("\n", 0, found.start()) + 2, "front matter is nested too deep")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -107,20 +115,23 @@ def yaml_loader() -> tuple[Any, Any]:
 
 
 class Counter:
-    """Counts values. Raises BadFrontMatter for too many."""
+    """Counts values, and the characters of texts. Raises BadFrontMatter for too many."""
 
     def __init__(self) -> None:
-        self._values = 0
+        self._values = self._characters = 0
 
-    def add(self) -> None:
+    def add(self, value: Any) -> None:
         self._values += 1
+        self._characters += len(value) if isinstance(value, str) else 0
         if self._values > MAX_VALUES:
             raise BadFrontMatter(2, f"front matter has over {MAX_VALUES:,} values")
+        if self._characters > MAX_CHARACTERS:
+            raise BadFrontMatter(2, f"front matter has over {MAX_CHARACTERS:,} characters")
 
 
 def json_value(value: Any, place: str, count: Counter) -> Any:
     """A value of YAML or TOML as one of JSON: dates and times as texts. Raises BadFrontMatter."""
-    count.add()
+    count.add(value)
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, date | time):

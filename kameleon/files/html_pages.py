@@ -14,6 +14,10 @@ META = ("author", "description", "keywords")
 LEFT_OUT = HIDDEN | {"nav"}
 """Elements whose contents are no text of a page: what all pages of a site have is not what a page is about."""
 CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
+NOT_OF_PAGES = ("idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
+"""Codecs of Python's that are no encodings of pages."""
+LATIN = {"ascii": "cp1252", "iso8859-1": "cp1252"}
+"""What browsers take for these, as pages mean it."""
 CHARSET_WITHIN = 4096
 """Bounds the bytes in which a page names its encoding; HTML has 1,024, and generators write more before it."""
 
@@ -33,20 +37,22 @@ def read_page(text: str) -> Page:
 
 def _parsed(text: str, *, main_alone: bool) -> Page:
     reader = _PageReader(main_alone)
-    reader.feed(text)
-    reader.close()
+    reader.read(text)
     reader.finish()
     return reader.page
 
 
 def named_encoding(raw: bytes) -> str | None:
-    """The encoding that a page names, if it is one."""
+    """The encoding that a page names, if it can be one: what names UTF-16 in ASCII is taken for UTF-8, as by
+    browsers."""
     found = CHARSET.search(raw[:CHARSET_WITHIN])
-    name = found[1].decode("ascii") if found else ""
     try:
-        return codecs.lookup(name).name if name else None
+        codec = codecs.lookup(found[1].decode("ascii")) if found else None
     except LookupError:
+        codec = None
+    if codec is None or not codec._is_text_encoding or codec.name in NOT_OF_PAGES:
         return None
+    return "utf-8" if codec.name.startswith("utf") else LATIN.get(codec.name, codec.name)
 
 
 class _PageReader(Stripper):
@@ -66,7 +72,7 @@ class _PageReader(Stripper):
         if self._is_over:
             return
         if tag in LEFT_OUT and tag not in HIDDEN:
-            self.hidden.append(tag)
+            self.hide(tag)
         if self.hidden:
             super().handle_starttag(tag, attrs)
         elif tag == "meta":

@@ -8,8 +8,9 @@ parsed here because items keep the bytes of their element, for --rejects, which 
 import codecs
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from .encodings import in_utf_8
 from .items import CHUNK, Item, ReadOptions, too_long
@@ -18,6 +19,9 @@ from .streams import pass_line, recoded
 
 SPACE = " \t\r\n\ufeff"
 """What may be between values: files that were put together have byte order marks there."""
+SPACES = re.compile(f"[{SPACE}]*")
+BLANK = 1024
+"""Bounds the white space before the first value that is read byte by byte. Chosen, not measured."""
 UTF_16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
@@ -31,10 +35,12 @@ def read(source: Source, options: ReadOptions) -> Iterator[Item]:
 
 
 class Lines:
-    """A binary stream without its byte order mark, whose first byte that is not white space can be peeked at."""
+    """A binary stream without its byte order mark, whose first byte that is not white space can be peeked at, after
+    `blank_lines` that are not kept."""
 
     def __init__(self, stream: BinaryIO, note: Callable[[str], None] = lambda _note: None) -> None:
-        self._stream = stream
+        self._stream: Any = stream
+        self.blank_lines = 0
         self._ahead = b""
         self._note = note
 
@@ -48,7 +54,10 @@ class Lines:
             found = self._ahead.lstrip()
             if found:
                 return found[:1]
-            chunk = self._stream.read(1)
+            if is_long := len(self._ahead) >= BLANK:
+                self.blank_lines += self._ahead.count(b"\n")
+                self._ahead = b""
+            chunk = self._stream.read1(CHUNK) if is_long or self.blank_lines else self._stream.read(1)
             if not chunk:
                 return b""
             self._ahead += chunk
@@ -60,16 +69,16 @@ class Lines:
                 self._ahead = rest
                 return line + newline
             self._ahead = b""
-            return line + self._stream.readline(limit)
-        return self._stream.readline(limit)
+            return line + cast(bytes, self._stream.readline(limit))
+        return cast(bytes, self._stream.readline(limit))
 
     def read(self, size: int) -> bytes:
         ahead, self._ahead = self._ahead, b""
-        return ahead or self._stream.read(size)
+        return ahead or cast(bytes, self._stream.read(size))
 
 
 def line_items(reader: Lines, max_bytes: int, keep_rest: bool) -> Iterator[Item]:
-    number = 0
+    number = reader.blank_lines
     is_first = True
     while raw := reader.readline(max_bytes + 2):
         number += 1
@@ -116,7 +125,7 @@ def object_items(text: "Buffer", max_bytes: int) -> Iterator[Item]:
 def array_items(reader: Lines, max_bytes: int) -> Iterator[Item]:
     """The elements of one array. Broken JSON inside it is fatal: where the next element begins is unknown."""
     number = 0
-    text = Buffer(reader, max_bytes)
+    text = Buffer(reader, max_bytes, line=reader.blank_lines + 1)
     try:
         text.take()
         while (head := text.head()) != "]":
@@ -137,7 +146,8 @@ def array_items(reader: Lines, max_bytes: int) -> Iterator[Item]:
 
 
 class Buffer:
-    """Text that was read and not yet parsed; more is read as it is needed. It begins at `line` and `column`."""
+    """Text that was read and not yet parsed, from `_at` on; more is read as it is needed. That is at `line` and
+    `column`."""
 
     def __init__(self, reader: Lines, max_bytes: int, begun: bytes = b"", line: int = 1) -> None:
         self._reader = reader
@@ -145,41 +155,41 @@ class Buffer:
         self._decoder = json.JSONDecoder(parse_constant=refuse_constant)
         self._decode = codecs.getincrementaldecoder("utf-8")().decode
         self._begun = begun
-        self._text = ""
+        self._text, self._at = "", 0
         self._is_end = False
         self.line, self.column = line, 1
 
     def head(self) -> str:
         """The next character that is not white space, "" at the end."""
         while True:
-            self._drop(len(self._text) - len(self._text.lstrip(SPACE)))
-            if self._text or self._is_end:
-                return self._text[:1]
+            self._pass(cast(re.Match[str], SPACES.match(self._text, self._at)).end())
+            if self._at < len(self._text) or self._is_end:
+                return self._text[self._at : self._at + 1]
             self._read()
 
     def take(self) -> None:
-        self.head()
-        self._drop(1)
+        if self.head():
+            self._pass(self._at + 1)
 
     def value(self) -> tuple[Any, bytes]:
         """The next value and its bytes. Raises ValueError."""
         self.head()
         while True:
             try:
-                data, end = self._decoder.raw_decode(self._text)
+                data, end = self._decoder.raw_decode(self._text, self._at)
             except ValueError:
-                if self._is_end or len(self._text) > self._limit:
+                if self._is_end or len(self._text) - self._at > self._limit:
                     raise
                 self._read()
             else:
-                raw = self._text[:end]
-                self._drop(end)
+                raw = self._text[self._at : end]
+                self._pass(end)
                 return data, raw.encode("utf-8", "surrogatepass")
 
     @property
     def beginning(self) -> bytes:
         """What was read of a value that cannot be parsed."""
-        return self._text.encode("utf-8", "surrogatepass")
+        return self._text[self._at :].encode("utf-8", "surrogatepass")
 
     @property
     def place(self) -> str:
@@ -189,22 +199,23 @@ class Buffer:
         """What is wrong with the value that begins here, and at which line and column."""
         if not isinstance(error, json.JSONDecodeError):
             return not_json(error)
-        before = error.doc[: error.pos].rstrip(SPACE)
-        self._drop(error.pos)
+        before = error.doc[self._at : error.pos].rstrip(SPACE)
+        self._pass(error.pos)
         comma = ": the comma before it is one too many" if before.endswith(",") else ""
         if not before.endswith(",") and error.pos >= len(error.doc.rstrip(SPACE)):
             comma = ": the input ends there"
         return f"not JSON: {error.msg} at {self.place}{comma}"
 
-    def _drop(self, characters: int) -> None:
-        gone, self._text = self._text[:characters], self._text[characters:]
-        if newlines := gone.count("\n"):
+    def _pass(self, end: int) -> None:
+        if newlines := self._text.count("\n", self._at, end):
             self.line += newlines
-            self.column = len(gone) - gone.rindex("\n")
+            self.column = end - self._text.rindex("\n", self._at, end)
         else:
-            self.column += len(gone)
+            self.column += end - self._at
+        self._at = end
 
     def _read(self) -> None:
+        self._text, self._at = self._text[self._at :], 0
         chunk, self._begun = self._begun or self._reader.read(max(CHUNK, len(self._text))), b""
         self._text += self._decode(chunk, not chunk)
         self._is_end = not chunk
@@ -216,8 +227,11 @@ def parse_items(raw: bytes, number: int) -> Iterator[Item]:
     if item.error is None or b"}" not in raw[:-1]:
         yield item
         return
-    several = list(object_items(Buffer(Lines(io.BytesIO()), len(raw), raw, number), len(raw)))
-    yield from several if len(several) > 1 and not any(each.error for each in several) else [item]
+
+    def several() -> Iterator[Item]:
+        return object_items(Buffer(Lines(io.BytesIO()), len(raw), raw, number), len(raw))
+
+    yield from [item] if any(each.error for each in several()) else several()
 
 
 def parse_item(raw: bytes, number: int) -> Item:

@@ -98,15 +98,16 @@ class Anchors:
     """Names the sections of a file as GitHub does: in lower case, with hyphens, numbered where two are the same."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._taken: dict[str, int] = {}
 
     def name(self, section: Section) -> str:
         wanted = section.anchor or slug(section.heading) or "section"
-        name, number = wanted, 0
+        name, number = wanted, self._taken.get(wanted, 0)
         while name in self._taken:
             number += 1
             name = f"{wanted}-{number}"
-        self._taken.add(name)
+        self._taken[wanted] = number
+        self._taken.setdefault(name, 0)
         return name
 
 

@@ -10,8 +10,9 @@ from ..errors import MissingExtra
 from .items import CHUNK
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-ZSTD_READ = 1 << 13
-"""Bounds the bytes of zstd that are decompressed at once, and with them what they may grow to. Chosen, not measured."""
+ZSTD_READ = 1 << 9
+"""Bounds the bytes of zstd that are decompressed at once, and with them what they may grow to: four bytes may be 128 kB
+of one character."""
 
 
 class Beginning(io.BufferedReader):
@@ -154,6 +155,6 @@ def _unzstd() -> Callable[[bytes, bool], bytes]:
             raise OSError(f"not zstd: {error}") from error
         if is_end and is_within:
             raise EOFError("the compressed file ends within a frame")
-        return b"".join(found)
+        return found[0] if len(found) == 1 else b"".join(found)
 
     return change

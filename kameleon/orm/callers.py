@@ -2,8 +2,7 @@
 where a session is given. Imports `errors`, `content`, `async_connections` and `indexing`."""
 
 import asyncio
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -57,18 +56,6 @@ def sessions_of(index: Index) -> "Sessions":
     from .sessions import Sessions
 
     return index.part(Sessions)
-
-
-def table_entities(index: Index, connection: Connection | None = None) -> Mapping[str, type]:
-    """The classes of the tables that were added to an index, by entity; what other processes add is read at most once a
-    second. Their package loads where there are some."""
-    index.tenanted(connection)
-    times = index.known_entities.tables
-    if not times and "kameleon.orm.reflection.declared" not in sys.modules:
-        return {}
-    from .reflection.declared import TableEntities
-
-    return index.part(TableEntities).current(times, connection)
 
 
 def attach(index: Index, target: T, indexing: Indexing | None) -> T:

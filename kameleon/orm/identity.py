@@ -9,7 +9,19 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Column, ColumnElement, Dialect, Enum, Integer, String, TypeDecorator, Uuid, inspect, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Dialect,
+    Enum,
+    Integer,
+    String,
+    TypeDecorator,
+    Uuid,
+    bindparam,
+    inspect,
+    tuple_,
+)
 from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeEngine
 
@@ -48,8 +60,13 @@ def primary_key(obj: Any) -> Sequence[Any]:
 def is_among(attributes: Sequence[Any], keys: Sequence[Sequence[Any]]) -> ColumnElement[bool]:
     """Whether a row's primary key is one of these."""
     if len(attributes) == 1:
-        return cast("ColumnElement[bool]", attributes[0].in_([key[0] for key in keys]))
+        return cast("ColumnElement[bool]", one_of(attributes[0], [key[0] for key in keys]))
     return tuple_(*attributes).in_([tuple(key) for key in keys])
+
+
+def one_of(column: Any, values: Sequence[Any]) -> Any:
+    """Whether a column has one of the values, whatever its name: that of a bind of a list has no white space."""
+    return column.in_(bindparam("one_of", values, type_=column.type, expanding=True, unique=True))
 
 
 def is_after(attributes: Sequence[Any], key: Sequence[Any]) -> ColumnElement[bool]:

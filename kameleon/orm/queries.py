@@ -25,8 +25,8 @@ from ..telemetry import Operation, operation
 from ..telemetry.measures import SUGGESTION
 from ..values import Ref, SearchResults, Tenants
 from .arguments import checked_boosts, listed
-from .callers import sessions_of, table_entities
-from .syncing import problems_of_tables
+from .callers import sessions_of
+from .table_entities import problems_of_tables, table_entities
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -3,8 +3,9 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from ..errors import InvalidInput, seen
 from ..indexing.classes import redefined, topic
@@ -98,20 +99,12 @@ class Redefined:
 
     def _count(self, mapped: Mapped) -> int:
         with self._index.reading() as connection:
-            keys = mapped.declaration.keyed(
-                mapped.without_concrete(select(*key_attributes(mapped.owner)), mapped.owner.class_)
-            )
-            return connection.scalar(select(func.count()).select_from(keys.subquery())) or 0
+            return connection.scalar(select(func.count()).select_from(_keys(mapped).subquery())) or 0
 
     def _pages(self, mapped: Mapped, size: int) -> Iterator[list[str]]:
         """The ids of its rows, in the order of their keys."""
         keys = key_attributes(mapped.owner)
-        rows = (
-            mapped.declaration.keyed(mapped.without_concrete(select(*keys), mapped.owner.class_))
-            .order_by(*keys)
-            .limit(size)
-        )
-        page = rows
+        page = rows = _keys(mapped).order_by(*keys).limit(size)
         while True:
             with self._index.reading() as connection:
                 found = connection.execute(page).all()
@@ -120,3 +113,9 @@ class Redefined:
             if len(found) < size:
                 return
             page = rows.where(is_after(keys, tuple(found[-1])))
+
+
+def _keys(mapped: Mapped) -> Select[Any]:
+    """A query of the keys of a class's rows."""
+    cls = mapped.owner.class_
+    return mapped.declaration.keyed(mapped.without_concrete(select(*key_attributes(mapped.owner)), cls))

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from ..content import Content
-from ..errors import InvalidRecord, Outdated
+from ..errors import InvalidInput, InvalidRecord, Outdated
 from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
 from ..indexing.writer import Indexing
@@ -17,6 +17,7 @@ from ..values import IndexReport, Ref
 from .callers import sessions_of
 from .identity import key_attributes
 from .mapping import KEYS_A_STATEMENT, Mapped
+from .reflection.definition import held
 
 log = logging.getLogger("kameleon.sessions")
 
@@ -55,6 +56,8 @@ def _write(
     gone = [ref for ref in contents if ref not in present]
     ahead = embed_ahead(index, present, [], connection=None, indexing=indexing, unique=unique)
     with index.transaction() as connection:
+        if mapped.declaration.of_table is not None and not held(index, connection, [mapped.entity]):
+            raise InvalidInput(f"the table of {mapped.entity} was removed, or defined otherwise, meanwhile")
         mapped.lock(index.store.connections, connection, ids)
         report = index.write_changes(
             connection, present, gone, unique=unique, ahead=ahead, indexing=indexing, budget_s=0

@@ -2,12 +2,11 @@
 embeddings. Imports `values`, `errors`, `stores` and `indexing`."""
 
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from ..errors import StorageError
 from ..indexing.index import Index
@@ -15,12 +14,11 @@ from ..indexing.writer import Progress
 from ..stores.claims import CLAIM_LEASE, worker_name
 from ..values import IndexReport, IndexStatus, Tenants
 from .callers import sessions_of
+from .table_entities import declare_tables, problems_of_tables
 
 if TYPE_CHECKING:
     from .redefined import Redefined
     from .unindexed import Unindexed
-
-REFLECTION = "kameleon.orm.reflection.declared"
 
 
 def sync(
@@ -40,6 +38,8 @@ def sync(
         declare_tables(index, connection)
     report = _redefined(index).index_all(batch_size, progress) if _has_classes() and tenants is None else IndexReport()
     report += _marked(index, batch_size)
+    with index.reading() as connection:  # a table may have been removed meanwhile
+        declare_tables(index, connection)
     if (unindexed := _unindexed(index)) is not None:
         report += unindexed.index(batch_size)
     filled = IndexReport()
@@ -125,17 +125,6 @@ def status(index: Index, entity: str | None = None, tenants: Tenants = None, *, 
     ]
 
 
-def declare_tables(index: Index, connection: Connection, *, again: bool = False) -> None:
-    """Make the classes of tables that any process has added; `again` finds tables that were changed since. Where none
-    was added, the ORM is not imported."""
-    table = index.tables.existing_tables
-    if REFLECTION not in sys.modules and connection.execute(select(table.c.entity_name).limit(1)).first() is None:
-        return
-    from .reflection.declared import TableEntities
-
-    index.part(TableEntities).declare(connection, again=again)
-
-
 def _has_changed_tables(index: Index) -> bool:
     """Whether tables were changed since their classes were made, so that they cannot be read any more: their marks are
     left, and those of others worked off."""
@@ -143,15 +132,6 @@ def _has_changed_tables(index: Index) -> bool:
     with index.reading() as connection:
         declare_tables(index, connection, again=True)
     return problems_of_tables(index) != before
-
-
-def problems_of_tables(index: Index) -> Mapping[str, str]:
-    """Why tables that were added cannot be read any more, by entity."""
-    if REFLECTION not in sys.modules:
-        return {}
-    from .reflection.declared import TableEntities
-
-    return dict(sorted(index.part(TableEntities).problems.items()))
 
 
 def _has_classes() -> bool:

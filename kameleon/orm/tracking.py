@@ -6,7 +6,7 @@ of rows that a session's own commit writes to the index are deleted by that comm
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Table, select
 from ..content import Content
 from ..errors import InvalidInput, InvalidRecord
 from ..indexing.ahead import embed_ahead
+from ..indexing.classes import command_of
 from ..indexing.index import Index
 from ..stores.claims import Mark, claim_marks, release_marks
 from ..stores.marking import Trigger, digest_of
@@ -27,12 +28,11 @@ from .dependencies import Dependencies
 from .mapping import Mapped
 from .marks import Made, Marks
 from .pending import Pending
+from .reflection.definition import held
 from .registry import Mappings
 from .unindexed import is_here
 
 log = logging.getLogger("kameleon.sessions")
-
-UNTRACKED = "Index its rows with `kameleon table refresh ENTITY` when they changed"
 
 
 class Tracking:
@@ -50,14 +50,16 @@ class Tracking:
         """Set the triggers, where they are not as they should be; what changed before is for `doctor` to find. Raises
         InvalidInput."""
         mapped = self._mappings.searchable(cls)
+        if connection is None:
+            self._index.committed(partial(self._set, mapped=mapped))
+            return
         with self._index.transaction(connection) as conn:
             self._set(conn, mapped)
 
     def untrack(self, cls: type) -> None:
         """Drop the triggers, and the marks that are left. Raises InvalidInput."""
         mapped = self._mappings.searchable(cls)
-        with self._index.transaction() as connection:
-            self.drop(connection, mapped.entity)
+        self._index.committed(partial(self.drop, entity=mapped.entity))
 
     def drop(self, connection: Connection, entity: str) -> None:
         """Drop the triggers of an entity, whose class need not be here, and the marks that are left."""
@@ -71,10 +73,13 @@ class Tracking:
         return not any(self._triggers.refusal(connection, table) for table in tables)
 
     def _set(self, connection: Connection, mapped: Mapped) -> None:
-        for table in (tables := self._tables_of(mapped)):
+        for table in self._tables_of(mapped):
             if refusal := self._triggers.refusal(connection, table):
-                raise InvalidInput(f"{table} {refusal}, so no triggers can mark its rows. {UNTRACKED}")
-        wanted = self._triggers.plan(connection, self._dependencies.markings(mapped, tables))
+                command = command_of(mapped.entity, is_table=mapped.declaration.of_table is not None)
+                raise InvalidInput(
+                    f"{table} {refusal}, so no triggers can mark its rows. {command} indexes them when they changed"
+                )
+        wanted = self._wanted(connection, mapped)
         plan = plan_of(wanted)
         made = self._marks.made(connection).get(mapped.entity, Made())
         if made.plan == plan and not made.missing(self._triggers.present(connection, list(made.triggers))):
@@ -99,9 +104,12 @@ class Tracking:
         if mapped is None or not is_here(connection, mapped):
             return ""
         with suppress(InvalidInput):  # of a class that cannot be tracked any more: `track` raises it
-            wanted = self._triggers.plan(connection, self._dependencies.markings(mapped, self._tables_of(mapped)))
-            return "" if plan_of(wanted) == made.plan else "its triggers are of an older definition"
+            is_current = plan_of(self._wanted(connection, mapped)) == made.plan
+            return "" if is_current else "its triggers are of an older definition"
         return ""
+
+    def _wanted(self, connection: Connection, mapped: Mapped) -> list[Trigger]:
+        return self._triggers.plan(connection, self._dependencies.markings(mapped, self._tables_of(mapped)))
 
     def _entities_of(self, mapped: Mapped) -> list[str]:
         """Those of its rows, its own first."""
@@ -130,16 +138,24 @@ class Tracking:
 
         def attempt() -> IndexReport:
             with self._index.transaction() as connection:
-                for entity, ids in ids_by_entity(contents).items():
+                left = self._without_removed(connection, contents)
+                for entity, ids in ids_by_entity(left).items():
                     self._mappings.of_entity(entity).lock(self._index.store.connections, connection, ids)
                 changes = self._pending.changes(connection)
-                for ref in contents:
+                for ref in left:
                     changes.read_later(ref)
                 return self._pending.write(connection, ahead, "sync")
 
         report = self._index.retried(attempt)
         self._release(worker, [mark for mark in marks if mark.ref not in contents])
         return report
+
+    def _without_removed(self, connection: Connection, refs: Iterable[Ref]) -> list[Ref]:
+        """The records but those of tables that were removed since they were claimed."""
+        by_entity = ids_by_entity(refs)
+        of_tables = {name for name in by_entity if self._mappings.of_entity(name).declaration.of_table is not None}
+        removed = of_tables - held(self._index, connection, of_tables)
+        return [Ref(entity, id_) for entity, ids in by_entity.items() if entity not in removed for id_ in ids]
 
     def _claim(
         self, connection: Connection, *, limit: int, worker: str, lease: timedelta, takes_over: bool

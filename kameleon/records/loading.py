@@ -111,13 +111,12 @@ class Loading:
                 found.add(record.id, record.tenant, record.data[FILE_FIELD])
         return found
 
-    def _types(self, entity: str) -> dict[str, str]:
-        """The types of an entity's fields, where there is one, and text for its key."""
+    def types(self, entity: str) -> dict[str, str]:
+        """The types of an entity's fields; none if there is no such entity."""
         try:
-            fields = self._records.entity(entity).fields
+            return {field.name: field.type for field in self._records.entity(entity).fields}
         except UnknownEntity:
-            fields = ()
-        return {**{field.name: field.type for field in fields}, "id": "text"}
+            return {}
 
     def _of_files(self, entity: str, tenant: Any) -> Iterator[Record]:
         where = {f"{FILE_FIELD}.path": {"$exists": True}}
@@ -143,7 +142,7 @@ class Loading:
         known = self.known(entity, tenant, insert.get("tenant_field"))
         found = list(with_files_of_folders(sources(given), options))
         report = LoadReport()
-        types = options.default_types or self._types(entity)
+        types = options.default_types or {**self.types(entity), "id": "text"}
         read = items(found, replace(options, loaded=known, default_types=types))
         for batch in iter(lambda: list(islice(read, batch_size)), []):
             bad = [item for item in batch if item.error is not None]

@@ -192,12 +192,7 @@ class Tables:
             *required(embedding=LargeBinary, used_at=instant),
             Index("kdb_embedding_cache_used_at", "used_at"),
         )
-        self.entities = Table(
-            "kdb_entities",
-            metadata,
-            *keyed("name"),
-            *required(definition=document, created_at=instant, updated_at=instant),
-        )
+        self.entities = definitions_of("kdb_entities", metadata, "name")
         self.records = Table(
             "kdb_records",
             metadata,
@@ -206,7 +201,7 @@ class Tables:
         )
         self.tenanted = Table("kdb_tenanted", metadata, *keyed("entity_name"))
         self.classes = classes_of(metadata)
-        self.existing_tables = existing_tables_of(metadata)
+        self.existing_tables = definitions_of("kdb_table", metadata, "entity_name")
         self.synonyms = Table("kdb_synonym", metadata, *keyed("tenant", "rule"), *required(created_at=instant))
         self.query_rules, self.judgements = query_rules_of(metadata), judgements_of(metadata)
         self.keywords = KeywordTables(metadata)
@@ -237,13 +232,8 @@ def classes_of(metadata: MetaData) -> Table:
     )
 
 
-def existing_tables_of(metadata: MetaData) -> Table:
-    return Table(
-        "kdb_table",
-        metadata,
-        *keyed("entity_name"),
-        *required(definition=document, created_at=instant, updated_at=instant),
-    )
+def definitions_of(table: str, metadata: MetaData, key: str) -> Table:
+    return Table(table, metadata, *keyed(key), *required(definition=document, created_at=instant, updated_at=instant))
 
 
 def query_rules_of(metadata: MetaData) -> Table:

@@ -1,10 +1,13 @@
-"""How a table is searched that no mapped class describes, as `kdb_table` keeps it. Imports `content`."""
+"""How a table is searched that no mapped class describes, as `kdb_table` keeps it. Imports `content` and `indexing`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sqlalchemy import Connection, select
+
 from ...content import Field, field_options
+from ...indexing.index import Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +36,14 @@ def definition_of(entity: str, document: Mapping[str, Any]) -> TableDefinition:
     text = field_options({one["name"]: Field(**made) for one, made in zip(document["text"], options, strict=True)})
     own = {name: document[name] for name in ("table", "schema", "where", "tenant")}
     return TableDefinition(entity, text=text, key=tuple(document["key"]), **own)
+
+
+def held(index: Index, connection: Connection, entities: Collection[str]) -> set[str]:
+    """Those of the entities whose definitions are there, which nothing removes until the transaction ends. Before
+    anything else is locked."""
+    if not entities:
+        return set()
+    table, connections = index.tables.existing_tables, index.store.connections
+    connections.acquire_write_lock(connection)
+    query = select(table.c.entity_name).where(table.c.entity_name.in_(sorted(entities))).order_by(table.c.entity_name)
+    return set(connection.scalars(query.with_for_update(read=True) if connections.can_lock_rows() else query))

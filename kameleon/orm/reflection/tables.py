@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy import Connection, MetaData, Table, func, inspect, literal_column, select
+from sqlalchemy import Connection, MetaData, Table, func, inspect, literal_column, null, select
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, SAWarning
 from sqlalchemy.orm import column_property
 
@@ -98,10 +98,12 @@ def is_unique(connection: Connection, table: Table, names: Collection[str]) -> b
 
 
 def check_where(connection: Connection, table: Table, where: str) -> None:
-    """Raises InvalidInput for SQL that is no condition on the table's rows."""
+    """Raises InvalidInput for SQL that is no condition on the table's rows, or not one alone: what closes the
+    parenthesis around it and opens another is no argument of a function."""
+    whole = func.coalesce(null(), literal_column(f"{where}\n"), null())
     try:
         with connection.begin_nested():
-            connection.execute(select(1).select_from(table).where(condition(where)).limit(0)).all()
+            connection.execute(select(1).select_from(table).where(condition(where), whole).limit(0)).all()
     except DBAPIError as error:
         reason = str(error.orig).partition("\n")[0]
         raise InvalidInput(f"where={seen(where, 200)} is no condition on the rows of {table.name}: {reason}") from error
