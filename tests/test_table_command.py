@@ -339,6 +339,9 @@ def test_entity_list_and_describe_have_the_columns_of_a_table_that_was_added(run
     described = dict(line.split("\t", 1) for line in run("entity", "describe", "book").stdout.splitlines())
     assert (described["title"], described["author.name"]) == ("text\tsearchable, weight 2", "text\tsearchable")
     assert (described["year"], described["deleted_at"]) == ("integer\t", "datetime\t")
+    refused = run("search", "fox", "-e", "book", "--where", '{"yaer": 1990}', status=1)
+    assert "book has no column 'yaer'. Known: author_id, blurb, " in refused.stderr
+    assert ", title, year, author.COLUMN. " in refused.stderr
     assert "unknown entity 'shelf'. Known: book" in run("entity", "describe", "shelf", status=1).stderr
     with shelf.begin() as connection:
         connection.execute(text("ALTER TABLE book RENAME COLUMN blurb TO summary"))
