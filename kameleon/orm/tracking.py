@@ -50,14 +50,16 @@ class Tracking:
         """Set the triggers, where they are not as they should be; what changed before is for `doctor` to find. Raises
         InvalidInput."""
         mapped = self._mappings.searchable(cls)
+        if connection is None:
+            self._index.committed(partial(self._set, mapped=mapped))
+            return
         with self._index.transaction(connection) as conn:
             self._set(conn, mapped)
 
     def untrack(self, cls: type) -> None:
         """Drop the triggers, and the marks that are left. Raises InvalidInput."""
         mapped = self._mappings.searchable(cls)
-        with self._index.transaction() as connection:
-            self.drop(connection, mapped.entity)
+        self._index.committed(partial(self.drop, entity=mapped.entity))
 
     def drop(self, connection: Connection, entity: str) -> None:
         """Drop the triggers of an entity, whose class need not be here, and the marks that are left."""
