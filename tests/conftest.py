@@ -267,10 +267,27 @@ SLOW_ON_POSTGRESQL = (
     *("test_boosts.py", "test_comparing.py", "test_diversity.py", "test_evaluation.py", "test_field_weights.py"),
     *("test_hit_passages.py", "test_limit_by.py", "test_query_rules.py", "test_snippets.py", "test_synonyms.py"),
     *("test_verdicts.py", "test_weighting.py", "test_writing.py"),
+    *("test_estimating.py", "test_passages.py", "test_results.py", "test_same_model.py"),
 )
 TESTS_SLOW_ON_POSTGRESQL = {
     "test_a_joined_session_is_indexed_in_the_outer_transaction",
+    "test_a_name_that_was_not_added_is_refused_with_those_that_were",
+    "test_a_phrase_extends_across_the_paragraphs_of_a_text",
+    "test_a_plan_counts_what_is_left_and_names_what_is_odd",
+    "test_a_table_that_was_removed_is_written_and_no_entity",
+    "test_a_vector_that_cannot_be_stored_is_refused_with_its_position",
+    "test_an_invalid_filter_is_refused",
+    "test_another_version_is_refused_by_name",
+    "test_no_phrase_extends_across_the_fields_and_items_of_a_record",
+    "test_only_files_that_have_changed_are_read_again",
+    "test_rejects_of_csv_can_be_inserted_once_they_are_corrected",
+    "test_rows_are_filtered_counted_and_sorted_by_columns_and_joins",
+    "test_the_command_compares_settings_on_rows",
+    "test_the_same_command_again_embeds_nothing_and_another_is_refused",
+    "test_two_entities_of_one_table",
     "test_what_a_session_only_flushed_is_indexed_when_the_outer_transaction_commits_it",
+    "test_what_cannot_be_added_is_refused_and_nothing_is_made",
+    "test_what_other_programs_print_is_read_from_a_pipe",
 }
 """Suites and tests of what is computed above the stores, most of which test_steering.py runs on PostgreSQL, too: `make
 test` runs them over SQLite, `make test-slow` over PostgreSQL."""

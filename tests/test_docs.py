@@ -87,6 +87,7 @@ def test_python_runs_from_top_to_bottom(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
+    request.addfinalizer(lambda: dispose_registries(names))
     for block in blocks(page, "python"):
         code = block.text
         if ON_POSTGRESQL in code:
@@ -97,9 +98,13 @@ def test_python_runs_from_top_to_bottom(
         finally:
             dispose(names)
         assert capsys.readouterr().out == block.output
+
+
+def dispose_registries(names: dict[str, Any]) -> None:
+    """So that other tests have no two classes of one name."""
     for value in names.values():
         if isinstance(value, type) and issubclass(value, DeclarativeBase) and value is not DeclarativeBase:
-            value.registry.dispose()  # so that other tests have no two classes of one name
+            value.registry.dispose()
 
 
 def dispose(names: dict[str, Any]) -> None:

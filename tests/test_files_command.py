@@ -17,9 +17,14 @@ FILMS = "id;title;year;zip\n7;The long ferry;1999;007\n8;Harbour at noon;2003;00
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def run(request: pytest.FixtureRequest, command: Callable[..., Any]) -> Run:
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def run(backend: str, request: pytest.FixtureRequest, command: Callable[..., Any]) -> Run:
     plain = checked(command)
-    if request.param == "sqlite":
+    if backend == "sqlite":
         return plain
     url = request.getfixturevalue("pg_url").render_as_string(hide_password=False)
 

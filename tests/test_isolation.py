@@ -14,6 +14,7 @@ from sqlalchemy import URL, Engine
 import kameleon
 from kameleon import RecordStore, SearchEngine, Worker
 from kameleon.administration import Administration, CacheAdministration
+from kameleon.existing_tables import ExistingTables
 from kameleon.judgements import Judgements
 from kameleon.query_rules import QueryRules
 from kameleon.reindex.generations import Reindexing
@@ -74,7 +75,7 @@ def test_nothing_that_another_tenant_does_is_observed_in_any_order(
 def public_verbs() -> set[str]:
     """The public methods of what an application holds, and the public functions that take it, as they are named."""
     classes = (SearchEngine, ForTenant, RecordStore, Administration, CacheAdministration, Reindexing, Worker)
-    kept = Synonyms, QueryRules, Judgements
+    kept = Synonyms, QueryRules, Judgements, ExistingTables
     members = [getattr(cls, name) for cls in (*classes, *kept) for name in dir(cls) if not name.startswith("_")]
     members += [getattr(kameleon, name) for name in kameleon.__all__]
     for module in ("evaluation", "doctor", "testing"):

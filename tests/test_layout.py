@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -46,17 +47,35 @@ DIALECT_SQL = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Source:
+    """What the tests read of a module, which is parsed once; `texts` are its literals that are no docstrings."""
+
+    docstring: str
+    imports: tuple[ast.ImportFrom, ...]
+    texts: tuple[str, ...]
+    is_raw: bool
+
+
 @cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"))
+def parsed(path: Path) -> Source:
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = list(ast.walk(tree))
+    docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = (node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docs)
+    return Source(
+        ast.get_docstring(tree) or "",
+        tuple(node for node in nodes if isinstance(node, ast.ImportFrom) and node.level),
+        tuple(text for text in texts if isinstance(text, str)),
+        any(isinstance(node, ast.Attribute) and node.attr == "exec_driver_sql" for node in nodes),
+    )
 
 
 def imported(module: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """What a module imports of kameleon, inside functions and for type checking, too."""
-    for node in ast.walk(parsed(MODULES[module])):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = (*module[: len(module) - node.level], *(node.module or "").split("."))
-            yield from (tuple(filter(None, (*base, alias.name))) for alias in node.names)
+    for node in parsed(MODULES[module]).imports:
+        base = (*module[: len(module) - node.level], *(node.module or "").split("."))
+        yield from (tuple(filter(None, (*base, alias.name))) for alias in node.names)
 
 
 @cache
@@ -84,7 +103,7 @@ def test_a_modules_docstring_names_every_package_that_it_imports() -> None:
         if not source or module == ("__init__",):
             continue
         seen += 1
-        sentences = re.findall(r"\bImports\s([^.]*)\.", ast.get_docstring(parsed(path)) or "")
+        sentences = re.findall(r"\bImports\s([^.]*)\.", parsed(path).docstring)
         packages = {target[0] for target in imported(module)} - {module[0]}
         if len(sentences) != 1 or not packages <= set(re.findall(r"`(\w+)`", sentences[0])):
             wrong.append((path.name, packages))
@@ -105,11 +124,8 @@ def test_only_tests_import_tests() -> None:
 def test_sql_of_a_dialect_is_in_stores_alone() -> None:
     found = set()
     for path in [*ROOT.rglob("*.py"), *ROOT.with_name("cli").rglob("*.py")]:
-        nodes = list(ast.walk(parsed(path)))
-        docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
-        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docs]
-        is_raw = any(isinstance(node, ast.Attribute) and node.attr == "exec_driver_sql" for node in nodes)
-        if is_raw or any(DIALECT_SQL.search(text) for text in texts if isinstance(text, str)):
+        source = parsed(path)
+        if source.is_raw or any(map(DIALECT_SQL.search, source.texts)):
             found.add("stores" if "stores" in path.parts else path.stem)
     assert found == {"stores", *OPENING}
 

@@ -37,8 +37,13 @@ class Museum:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def museum(request: pytest.FixtureRequest, tmp_path: Path, command: Run) -> Museum:
-    if request.param == "sqlite":
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def museum(backend: str, request: pytest.FixtureRequest, tmp_path: Path, command: Run) -> Museum:
+    if backend == "sqlite":
         path = tmp_path / "museum.db"
 
         def execute(script: str) -> None:

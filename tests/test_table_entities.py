@@ -259,8 +259,9 @@ def test_a_declared_class_takes_the_place_of_a_table_entity(
         search.search("fox", entity=made)
 
 
-def test_a_declared_class_of_another_table_is_another_entity(search: SearchEngine, engine: Engine) -> None:
-    table = f"leaflet_{engine.dialect.name}"
+@pytest.mark.parametrize("column", ["title", "of_another_database"])
+def test_a_declared_class_of_another_table_is_another_entity(search: SearchEngine, engine: Engine, column: str) -> None:
+    table = f"leaflet_{column}_{engine.dialect.name}"
     run(engine, f"CREATE TABLE {table} (id integer PRIMARY KEY, title text)", f"INSERT INTO {table} VALUES (1, 'fox')")
     made = search.table(table, ["title"])
     search.sync()
@@ -270,9 +271,9 @@ def test_a_declared_class_of_another_table_is_another_entity(search: SearchEngin
 
     @searchable(fields=["title"], name=table)
     class Other(Base):
-        __tablename__ = f"other_{table}"
+        __tablename__ = f"other_{table}" if column == "title" else table
         id: Mapped[int] = mapped_column(primary_key=True)
-        title: Mapped[str]
+        title: Mapped[str] = mapped_column(column)
 
     with pytest.raises(InvalidInput, match=f"two searchable classes are named '{table}'"):
         search.search("fox", entity=Other)

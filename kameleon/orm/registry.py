@@ -201,7 +201,7 @@ class Mappings:
     def _own(self, mapped: Mapped) -> None:
         """Note the class as that of its entity. Raises InvalidInput where another is."""
         cls, made, other = mapped.owner.class_, self._made.get(mapped.entity), self._owners.get(mapped.entity)
-        if made is not None and made is other and _has_same_table(mapped.owner, inspect(made)):
+        if made is not None and made is other and _is_of_table(mapped.owner, inspect(made)):
             other = None
         is_former = mapped.declaration.of_table is not None and made is not cls
         if not is_former and other in (None, cls):
@@ -223,13 +223,15 @@ class Mappings:
             found.setdefault(entity_of(mapper, getattr(mapper.class_, ATTRIBUTE)), []).append(mapper)
         for entity, cls in self._made.items():
             made: Mapper[Any] = inspect(cls)
-            of_table = [mapper for mapper in found.get(entity, ()) if _has_same_table(mapper, made)]
+            of_table = [mapper for mapper in found.get(entity, ()) if _is_of_table(mapper, made)]
             found[entity] = of_table or [made]
         return found
 
 
-def _has_same_table(one: Mapper[Any], other: Mapper[Any]) -> bool:
-    """Whether two classes are of the table of one name; a schema that is not given is the connection's own."""
-    first, second = one.local_table, other.local_table
+def _is_of_table(declared: Mapper[Any], made: Mapper[Any]) -> bool:
+    """Whether a class is of the table that the other was made of: the name, and each column of the class. A schema that
+    is not given is the connection's own."""
+    first, second = declared.local_table, made.local_table
     same = getattr(first, "name", None) == getattr(second, "name", None)
-    return same and (getattr(first, "schema", None) or None) == (getattr(second, "schema", None) or None)
+    same = same and (getattr(first, "schema", None) or None) == (getattr(second, "schema", None) or None)
+    return same and {column.name for column in first.c} <= {column.name for column in second.c}

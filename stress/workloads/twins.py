@@ -54,7 +54,9 @@ BY_OTHERS = {
     "Reindexing.plan Reindexing.run Reindexing.rollback Reindexing.target Registry.status Registry.pending "
     "Registry.prune Registry.cancel Registry.forget Registry.drop_tables Worker.run Worker.work rebuild "
     "RecordStore.alter_entity RecordStore.rename_entity RecordStore.drop_entity Administration.index_class keep "
-    "Administration.sizes Administration.tenants",
+    "Administration.sizes Administration.tenants Namespaces.table ExistingTables.define ExistingTables.plan "
+    "ExistingTables.add ExistingTables.status ExistingTables.get ExistingTables.list ExistingTables.refresh "
+    "ExistingTables.remove",
     "writes or deletes, and returns nothing of the index": "Administration.drop_tenant Administration.import_tenant "
     "RecordStore.create_entity RecordStore.embed_ahead RecordStore.batches_ahead",
     "reads nothing": "SearchEngine.attach SearchEngine.flush Coroutines.aflush SearchEngine.track SearchEngine.untrack "
@@ -144,7 +146,17 @@ class ByRecordStore(ByHand):
 
     def write(self, rows: dict[int, tuple[str, str, int]]) -> Any:
         records = [{"id": str(i), "title": title, "text": text, "size": n} for i, (title, text, n) in rows.items()]
+        self.load(self.store.load_files, "fox.md")
         return self.store.insert("Parcel", records, on_conflict="replace")
+
+    def load(self, call: Callable[..., Any], *names: str) -> Any:
+        """Observe the loading of a folder whose name, and those of its files, the other tenant has, too."""
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent, "notes")
+            folder.mkdir()
+            for name in names:
+                (folder / name).write_text(f"red fox of {self.tenant} in {name}\n", "utf-8")
+            return self.observed(call, "Parcel", folder, sync=True)
 
     def delete(self, ids: Sequence[int]) -> Any:
         return self.store.delete("Parcel", ids)
@@ -157,6 +169,8 @@ class ByRecordStore(ByHand):
         for id_ in (*self.written, 500):
             yield ("get", id_), self.observed(store.get, "Parcel", id_)
             yield ("aget", id_), self.observed(store.aget, "Parcel", id_)
+        yield "load_files", self.load(store.load_files, "fox.md", "whale.md")
+        yield "aload_files", self.load(store.aload_files, "fox.md")
         yield "list", self.observed(store.list, "Parcel", where={"size": {"$gt": 1}})
         yield "entities", self.observed(store.entities)
         yield "entity", self.observed(store.entity, "Parcel")
