@@ -1,7 +1,7 @@
 """`kameleon entity …`: the kinds of record in the built-in store. Imports what commands share."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,7 @@ from .boosts import boost_option, read_boosts
 from .providing import providing
 
 if TYPE_CHECKING:
-    from kameleon import IndexReport
+    from kameleon import IndexReport, RecordStore
     from kameleon.boosts import Boost
     from kameleon.stores.catalog import DeclaredField, Entity
 
@@ -192,8 +192,9 @@ def optioned(declared: str) -> tuple[str, Any]:
 @common
 @pass_app
 def list_(app: App) -> None:
-    """List the entities, their searchable fields and their boosts."""
-    found = app.records().entities()
+    """List the entities, their searchable fields and their boosts; those of tables that were added after the others."""
+    records = app.records()
+    found = [*records.entities(), *tables_of(records)]
     if app.as_json:
         app.print_json([as_json(entity) for entity in found])
     else:
@@ -206,18 +207,34 @@ def list_(app: App) -> None:
 @common
 @pass_app
 def describe(app: App, name: str) -> None:
-    """Show an entity's fields and boosts.
+    """Show an entity's fields and boosts; of a table that was added, its columns.
 
     \b
     kameleon entity describe Ticket
     """
-    found = app.records().entity(name)
+    from kameleon import entities
+
+    records = app.records()
+    entities.named(records.search, [name])
+    found = next((table for table in tables_of(records) if table.name == name), None) or records.entity(name)
     if app.as_json:
         app.print_json(as_json(found))
     else:
         rows = [(f.name, f.type, search_of(f, found)) for f in found.fields]
         rows += [("", "boost", shown_boost(boost)) for boost in found.boosts]
         app.print_rows(("field", "type", ""), rows)
+
+
+def tables_of(records: "RecordStore") -> Iterator["Entity"]:
+    """The tables that were added, without those that have changed."""
+    from kameleon import entities
+    from kameleon.stores.catalog import DeclaredField, Entity
+
+    texts = {one.entity: one.text for one in records.search.tables.list()}
+    for one in entities.describe(records.search) if texts else ():
+        if one.kind == "table":
+            text = texts[one.name]
+            yield Entity(one.name, tuple(DeclaredField(of.name, of.type, text.get(of.name)) for of in one.fields))
 
 
 def as_json(entity: "Entity") -> dict[str, Any]:

@@ -238,7 +238,8 @@ def status(app: App, names: Sequence[str]) -> None:
 @common
 @pass_app
 def refresh(app: App, entity: str, batch_size: int) -> None:
-    """Index all rows of a table as they are now; what is as it was is neither embedded nor written.
+    """Index all rows of a table as they are now, and remove the records whose rows are gone; what is as it was is
+    neither embedded nor written.
 
     \b
     kameleon table refresh books
@@ -255,7 +256,7 @@ def refresh(app: App, entity: str, batch_size: int) -> None:
 @common
 @pass_app
 def remove(app: App, entity: str, no_confirm: bool) -> None:
-    """Forget a table: its triggers, and what the index has of it. The table itself is left as it is.
+    """Drop the triggers of a table, and remove what the index has of it. The table itself is left as it is.
 
     \b
     kameleon table remove books --no-confirm

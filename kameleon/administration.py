@@ -218,7 +218,8 @@ class Namespaces:
 
     @property
     def tables(self) -> "ExistingTables":
-        """Tables that no mapped class describes, as entities: `define`, `get`, `list`, `refresh`, `remove`."""
+        """Tables that no mapped class describes, as entities: `add`, `define`, `plan`, `get`, `list`, `status`,
+        `refresh`, `remove`."""
         from .existing_tables import ExistingTables  # SQLAlchemy's ORM loads with it
 
         return self.index.part(ExistingTables)

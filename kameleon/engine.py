@@ -171,7 +171,7 @@ class SearchEngine(Coroutines, Namespaces):
         all else that it changed; the report is empty then. `progress(done, total)` counts records. Raises InvalidRecord
         before anything is written.
 
-        `embeddings` are the caller's own, one a record: no provider is asked, and of None the record is left pending.
+        `embeddings` are the caller's own, one a record: no provider is called, and of None the record is left pending.
         They are written at once, in an attached session too.
         """
         records = list(records)

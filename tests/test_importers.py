@@ -184,6 +184,17 @@ def test_vectors_of_another_length_than_the_index_has_are_refused(make: Make, it
     assert RecordStore(search).entities() == []
 
 
+def test_an_entity_that_searches_none_of_the_texts_is_refused(make: Make, items: Engine) -> None:
+    search = make(HashProvider(dimensions=4))
+    records = RecordStore(search)
+    records.create_entity("Item", search=["body"])
+    with pytest.raises(InvalidInput, match="searches body, not title.*kameleon entity update Item --search title"):
+        import_records(search, VectorTable(items, "Their items", text=["title"]), "Item")
+    assert search.get_status("Item") == []
+    import_records(search, VectorTable(items, "Their items", text=["title", "body"]), "Item")
+    assert search.get_status("Item")[0].indexed == 7
+
+
 def test_the_command_imports_a_pgvector_table(run: Run, items: Engine, pg_url: URL) -> None:
     url = pg_url.render_as_string(hide_password=False)
     named = ("--provider", "given", "--model", "theirs", "--entity", "Item")

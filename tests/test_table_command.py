@@ -331,3 +331,15 @@ def test_a_run_that_was_killed_is_completed_by_another(make: Make, engine: Engin
     status = search.tables.status("book")
     assert (status.rows, status.index.indexed, status.index.pending) == (40, 40, 0)
     assert shlex.quote("book") in repr(status.definition)
+
+
+def test_entity_list_and_describe_have_the_columns_of_a_table_that_was_added(run: Run, shelf: Engine) -> None:
+    run(*ADD, "--join", "author.name", "--no-confirm")
+    assert run("entity", "list").stdout == "book\tauthor.name, title, blurb\t\n"
+    described = dict(line.split("\t", 1) for line in run("entity", "describe", "book").stdout.splitlines())
+    assert (described["title"], described["author.name"]) == ("text\tsearchable, weight 2", "text\tsearchable")
+    assert (described["year"], described["deleted_at"]) == ("integer\t", "datetime\t")
+    assert "unknown entity 'shelf'. Known: book" in run("entity", "describe", "shelf", status=1).stderr
+    with shelf.begin() as connection:
+        connection.execute(text("ALTER TABLE book RENAME COLUMN blurb TO summary"))
+    assert run("entity", "list").stdout == ""

@@ -388,8 +388,28 @@ def test_a_view_has_no_triggers_and_is_refreshed(search: SearchEngine, engine: E
     assert marked(engine) == []
     assert search.tables.refresh("lem", batch_size=1).indexed == 1
     assert contents(engine) == {"1": "x"}
-    with pytest.raises(InvalidInput, match=r"is a view, so no triggers can mark its rows.*table refresh"):
+    with pytest.raises(InvalidInput, match=r"is a view, so no triggers can mark its rows.*table refresh lem"):
         search.track(lem)
+
+
+def test_a_mapped_class_of_a_view_is_refused_with_the_command_that_indexes_it(
+    search: SearchEngine, engine: Engine, write: Write
+) -> None:
+    name = f"poster_{engine.dialect.name}"
+    write(f"CREATE VIEW {name} AS SELECT 1 AS id, 'one' AS title")
+
+    class Base(DeclarativeBase):
+        pass
+
+    @searchable(fields=["title"], name=name)
+    class Poster(Base):
+        __tablename__ = name
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+    with pytest.raises(InvalidInput, match=rf"`kameleon entity update {name} --import MODULE` indexes them"):
+        search.track(Poster)
 
 
 def test_the_doctor_sets_triggers_again_that_went_with_their_table(

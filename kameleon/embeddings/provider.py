@@ -56,7 +56,7 @@ class EmbeddingProvider:
     Limits: `batch_size` texts a call at most, `max_batch_tokens` tokens a call, `max_tokens` tokens a text (None: no
     limit); `concurrency` calls at a time, `attempts` for each during an outage. `is_costly`: embeddings are worth
     caching, because they cost money or go over the network; `price_per_million` is what a million tokens cost, None
-    where that is not known. `is_given`: the vectors come from outside, and nothing is to be asked of it.
+    where that is not known. `is_given`: the vectors come from outside, and it is not called.
 
     `passage_tokens` is what a record's text is split by for its embeddings: passages of so many tokens, 16 at least
     (None: as many as a text may have), 0 for the beginning of the text alone.

@@ -106,7 +106,7 @@ class EmbeddingService:
 
     @property
     def is_given(self) -> bool:
-        """Whether the vectors come from outside, and the provider is asked for none."""
+        """Whether the vectors come from outside, and the provider is not called."""
         return bool(getattr(self.provider, "is_given", False))
 
     def load(self) -> None:

@@ -1,6 +1,7 @@
 """Records with the embeddings that they have elsewhere, stored here: those of Chroma, LanceDB and pgvector. Imports
 `errors`, `exporting`, `indexing` and `records`."""
 
+import shlex
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple, Protocol
@@ -75,9 +76,16 @@ def import_records(
 
 
 def declare(store: RecordStore, name: str, source: Source, tenant: object) -> None:
-    """Make the entity where it is missing."""
-    if name not in {known.name for known in store.entities()}:
+    """Make the entity where it is missing. Raises InvalidInput for one that searches none of the source's texts."""
+    known = next((entity for entity in store.entities() if entity.name == name), None)
+    if known is None:
         store.create_entity(name, search=list(source.text), tenant_field=None if tenant is None else "")
+    elif not known.is_inferred and not set(known.searchable) & set(source.text):
+        raise InvalidInput(
+            f"the entity {name} is there already, and searches {', '.join(known.searchable)}, not "
+            f"{', '.join(source.text)}. Name another (--entity), or let it search that: "
+            f"`{shlex.join(['kameleon', 'entity', 'update', name, '--search', source.text[0]])}`"
+        )
 
 
 def record_of(id_: Any, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -153,9 +153,13 @@ def redefined(entity: str, standing: Standing, *, is_table: bool = False) -> str
         reason = f"{entity} is declared otherwise than its records were indexed ({difference(before, now)})"
     else:
         reason = f"records of {entity} were indexed by another declaration, or not all again by this one"
+    return f"{reason}: {command_of(entity, is_table=is_table)}, or search.sync(), does that"
+
+
+def command_of(entity: str, *, is_table: bool) -> str:
+    """The command that indexes all rows of a class, or a table."""
     name = shlex.quote(entity)
-    command = f"`kameleon table refresh {name}`" if is_table else f"`kameleon entity update {name} --import MODULE`"
-    return f"{reason}: {command}, or search.sync(), does that"
+    return f"`kameleon table refresh {name}`" if is_table else f"`kameleon entity update {name} --import MODULE`"
 
 
 def difference(before: Definition, now: Definition) -> str:

@@ -115,7 +115,7 @@ def _place(passage: Any, length: int) -> tuple[int, int]:
 
 
 def sampled_noise(rows: Sequence[Embedding]) -> Noise | None:
-    """The noise of a model that nothing can be asked of: that of the first vectors, each of another record. None where
+    """The noise of a model that cannot be called: that of the first vectors, each of another record. None where
     these are too few."""
     from numpy import frombuffer  # slow to load
 

@@ -98,7 +98,7 @@ class Services:
 
     def learn(self, generations: Sequence[Generation], dimensions: int | None = None) -> None:
         """Have a provider of given vectors know its dimensions: those of the index's generation of its model, else
-        those that are given, else those of another model, which it is told apart from by name."""
+        those that are given, else those of another model, from which its name differs."""
         provider: Any = self.provider
         if getattr(provider, "is_given", False):
             same = [one.dimensions for one in generations if one.model_name == provider.model_name]

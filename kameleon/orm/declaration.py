@@ -45,10 +45,10 @@ class Declaration:
     that was made of a table, None of a declared one."""
 
     fields: Mapping[str, Field]
-    content: Callable[[Any], str | None] | None
-    when: Callable[[Any], bool] | None
-    depends_on: tuple[str, ...]
-    name: str | None
+    content: Callable[[Any], str | None] | None = None
+    when: Callable[[Any], bool] | None = None
+    depends_on: tuple[str, ...] = ()
+    name: str | None = None
     tenant: TenantOf | None = None
     boosts: tuple[Boost, ...] = ()
     of_table: OfTable | None = None

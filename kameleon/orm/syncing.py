@@ -38,6 +38,8 @@ def sync(
         declare_tables(index, connection)
     report = _redefined(index).index_all(batch_size, progress) if _has_classes() and tenants is None else IndexReport()
     report += _marked(index, batch_size)
+    with index.reading() as connection:  # a table may have been removed meanwhile
+        declare_tables(index, connection)
     if (unindexed := _unindexed(index)) is not None:
         report += unindexed.index(batch_size)
     filled = IndexReport()

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Table, select
 from ..content import Content
 from ..errors import InvalidInput, InvalidRecord
 from ..indexing.ahead import embed_ahead
+from ..indexing.classes import command_of
 from ..indexing.index import Index
 from ..stores.claims import Mark, claim_marks, release_marks
 from ..stores.marking import Trigger, digest_of
@@ -33,8 +34,6 @@ from .unindexed import is_here
 
 log = logging.getLogger("kameleon.sessions")
 
-UNTRACKED = "Index its rows with `kameleon table refresh ENTITY` when they changed"
-
 
 class Tracking:
     def __init__(self, index: Index, mappings: Mappings, pending: Pending, marks: Marks) -> None:
@@ -51,14 +50,16 @@ class Tracking:
         """Set the triggers, where they are not as they should be; what changed before is for `doctor` to find. Raises
         InvalidInput."""
         mapped = self._mappings.searchable(cls)
+        if connection is None:
+            self._index.committed(partial(self._set, mapped=mapped))
+            return
         with self._index.transaction(connection) as conn:
             self._set(conn, mapped)
 
     def untrack(self, cls: type) -> None:
         """Drop the triggers, and the marks that are left. Raises InvalidInput."""
         mapped = self._mappings.searchable(cls)
-        with self._index.transaction() as connection:
-            self.drop(connection, mapped.entity)
+        self._index.committed(partial(self.drop, entity=mapped.entity))
 
     def drop(self, connection: Connection, entity: str) -> None:
         """Drop the triggers of an entity, whose class need not be here, and the marks that are left."""
@@ -72,10 +73,13 @@ class Tracking:
         return not any(self._triggers.refusal(connection, table) for table in tables)
 
     def _set(self, connection: Connection, mapped: Mapped) -> None:
-        for table in (tables := self._tables_of(mapped)):
+        for table in self._tables_of(mapped):
             if refusal := self._triggers.refusal(connection, table):
-                raise InvalidInput(f"{table} {refusal}, so no triggers can mark its rows. {UNTRACKED}")
-        wanted = self._triggers.plan(connection, self._dependencies.markings(mapped, tables))
+                command = command_of(mapped.entity, is_table=mapped.declaration.of_table is not None)
+                raise InvalidInput(
+                    f"{table} {refusal}, so no triggers can mark its rows. {command} indexes them when they changed"
+                )
+        wanted = self._wanted(connection, mapped)
         plan = plan_of(wanted)
         made = self._marks.made(connection).get(mapped.entity, Made())
         if made.plan == plan and not made.missing(self._triggers.present(connection, list(made.triggers))):
@@ -100,9 +104,12 @@ class Tracking:
         if mapped is None or not is_here(connection, mapped):
             return ""
         with suppress(InvalidInput):  # of a class that cannot be tracked any more: `track` raises it
-            wanted = self._triggers.plan(connection, self._dependencies.markings(mapped, self._tables_of(mapped)))
-            return "" if plan_of(wanted) == made.plan else "its triggers are of an older definition"
+            is_current = plan_of(self._wanted(connection, mapped)) == made.plan
+            return "" if is_current else "its triggers are of an older definition"
         return ""
+
+    def _wanted(self, connection: Connection, mapped: Mapped) -> list[Trigger]:
+        return self._triggers.plan(connection, self._dependencies.markings(mapped, self._tables_of(mapped)))
 
     def _entities_of(self, mapped: Mapped) -> list[str]:
         """Those of its rows, its own first."""

@@ -140,7 +140,7 @@ class RecordStore(Coroutines, FilesLoading):
         "replace" stores the new record, "merge" sets its fields and keeps the others, "ignore" leaves the stored one. A
         missing entity is made from these records, unless `create=False` (UnknownEntity). `connection` or `session`
         stores them inside the caller's transaction. `ahead` is what `embed_ahead` brought. `embeddings` are the
-        caller's own, one a record: no provider is asked, and of None the record stays pending. Raises InvalidRecord
+        caller's own, one a record: no provider is called, and of None the record stays pending. Raises InvalidRecord
         with the record's position before anything is written.
 
         `tenant` is that of all records, and is not needed where a field of theirs names it: one that lacks that field

@@ -1,6 +1,7 @@
 """The classes that were made of tables, of one index: read from `kdb_table`, made where they are new or changed.
 Imports `errors`, `forking` and `indexing`."""
 
+import shlex
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from threading import RLock
@@ -77,7 +78,7 @@ class TableEntities:
             self._forget(
                 entity,
                 f"the table of {entity} is not as it was added: {error}. Add it as it is now: `kameleon table add …"
-                f" --replace`, or `kameleon table remove {entity}`",
+                f" --replace`, or `kameleon table remove {shlex.quote(entity)}`",
             )
             return
         if not is_known:

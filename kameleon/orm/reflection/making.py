@@ -76,8 +76,9 @@ class Making:
         key = key_of(table, definition.key)
         cls: Any = self._map(definition.entity, table, key)
         own = [name for name in definition.text if name in table.c or "." not in name]
-        check_columns(table, [*own, *([definition.tenant] if definition.tenant else [])])
-        reading = Reading(dict.fromkeys([*own, *([definition.tenant] if definition.tenant else [])]))
+        read = [*own, *filter(None, [definition.tenant])]
+        check_columns(table, read)
+        reading = Reading(dict.fromkeys(read))
         paths = [name for name in definition.text if name not in own]
         for path in paths:
             setattr(cls, path, property(Values(self._relate(cls, path, reading))))
@@ -89,7 +90,11 @@ class Making:
         )
         depends_on = tuple(dict.fromkeys(path.rpartition(".")[0] for path in paths))
         declaration = Declaration(
-            definition.text, None, None, depends_on, definition.entity, definition.tenant, (), of_table
+            definition.text,
+            depends_on=depends_on,
+            name=definition.entity,
+            tenant=definition.tenant,
+            of_table=of_table,
         )
         setattr(cls, ATTRIBUTE, declaration)
         return cls  # type: ignore[no-any-return]

@@ -6,16 +6,18 @@ TRUNCATE, and of tables that inherit another, are made for each.
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, text
+from sqlalchemy.exc import DBAPIError
 
-from ...errors import InvalidInput
+from ...errors import InvalidInput, TransactionConflict
 from ..marking import EVENTS, Marking, Marks, Trigger, by_table, digest_of, trigger_name
 from ..tables import quoted_text, schema_map, schema_of
+from .errors import NOT_AVAILABLE
 from .templates import Templates
 
 FUNCTION = """
@@ -69,6 +71,10 @@ PRESENT = """
     WHERE p.proname LIKE 'kdb\\_track\\_%' AND quote_ident(n.nspname) || '.' || p.proname IN :names
     GROUP BY p.oid, n.nspname, p.proname, p.prosrc
 """
+SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
+LOCK_TIMEOUT = "400ms"
+"""Less than the second that deadlock_timeout is by default, after which PostgreSQL ends a transaction. Chosen, not
+measured."""
 REFUSED = {"v": "is a view", "m": "is a materialized view", "f": "is a foreign table"}
 
 
@@ -101,6 +107,8 @@ class PostgreSQLTriggers:
         tag = _tag("".join(named.values()))
         inner = connection.exec_driver_sql(INNER, (_table(connection, table),)).all()
         made = [FUNCTION.format(**named, tag=tag)]
+        if relation(connection, table).relkind != "p":  # who attaches a partition needs it: triggers are made there
+            made.append(f"REVOKE EXECUTE ON FUNCTION {function}() FROM PUBLIC")
         for one, has_rows in inner:
             on = {"name": name, "table": one.replace("%", "%%"), "function": function}
             made += [each.format(**on) for each in ([ROWS] if has_rows else []) + [WHOLE]]
@@ -110,13 +118,15 @@ class PostgreSQLTriggers:
     def make(self, connection: Connection, trigger: Trigger) -> None:
         for right, table in trigger.rights:
             check_right(connection, right, table)
-        for statement in trigger.statements:
-            connection.exec_driver_sql(statement)
+        with waiting_shortly(connection):
+            for statement in trigger.statements:
+                connection.exec_driver_sql(statement)
 
     def drop(self, connection: Connection, names: Sequence[str]) -> None:
         """With a function go its triggers, whoever is the tables' owner."""
-        for name in names:
-            connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {name}() CASCADE")
+        with waiting_shortly(connection):
+            for name in names:
+                connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {name}() CASCADE")
 
     def present(self, connection: Connection, names: Sequence[str]) -> Mapping[str, str]:
         query = text(PRESENT).bindparams(bindparam("names", list(names), expanding=True))
@@ -140,6 +150,25 @@ def changed(name: str) -> str:
     """A column that was renamed since is taken for changed, and the update is not refused."""
     old, new = (f"(to_jsonb({row}) -> {_text(name)})::text" for row in ("OLD", "NEW"))
     return f"{new} IS NULL OR {old} <> {new}"
+
+
+@contextmanager
+def waiting_shortly(connection: Connection) -> Iterator[None]:
+    """Bounds how long the lock of a table is waited for: all who write it wait behind, and of two transactions that
+    wait for each other the application's is not to be the one that is ended. Raises TransactionConflict."""
+    before = connection.exec_driver_sql("SELECT current_setting('lock_timeout')").scalar_one()
+    connection.exec_driver_sql(SET_LOCK_TIMEOUT, (LOCK_TIMEOUT,))
+    try:
+        yield
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != NOT_AVAILABLE:
+            raise
+        raise TransactionConflict(
+            f"a table was not free for its triggers within {LOCK_TIMEOUT}: a transaction that wrote it is still open, "
+            "and others would have to wait behind. Try again when it has ended; pg_stat_activity lists those that are "
+            "idle in transaction"
+        ) from error
+    connection.exec_driver_sql(SET_LOCK_TIMEOUT, (before,))
 
 
 def relation(connection: Connection, table: Table) -> Any:
