@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kameleon.files.folders import with_files_of_folders
+
 from .app import App, bar, common, confirming, echo, parse_object, pass_app, quiet
 from .inserting import Insertion
 from .providing import providing
-from .reading import check_documents, files_of, items, read_options, reading, sources_of
+from .reading import check_documents, items, read_options, reading, sources_of
 from .tenancy import chosen_tenants, of_tenant, of_tenants
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def insert(
     kameleon data insert Page docs/ --section --sync
     """
     how = read_options(options, keep_rest=bool(options["rejects"]))
-    sources = files_of(sources_of(inputs, files), how)
+    sources = list(with_files_of_folders(sources_of(inputs, files), how))
     is_of_documents = check_documents(sources, how, sync=sync, id_field=options["id_field"])
     records = app.records(create=True)
     with _progress(options["entity"]) as progress:

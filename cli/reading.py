@@ -11,7 +11,6 @@ import click
 
 from kameleon import files
 from kameleon.errors import InvalidInput
-from kameleon.files.folders import with_files_of_folders
 from kameleon.files.formats import is_document
 from kameleon.files.sources import Source, sources
 
@@ -76,11 +75,6 @@ def sources_of(given: Sequence[str], named: Sequence[str]) -> list[Source]:
         return list(sources(paths)) if paths else [Source(STDIN)]
     except InvalidInput as error:
         raise click.UsageError(f"{error}. Records as an argument begin with {{ or [") from error
-
-
-def files_of(given: Sequence[Source], options: files.ReadOptions) -> list[Source]:
-    """The sources, with those of its files for a folder."""
-    return list(with_files_of_folders(given, options))
 
 
 def check_documents(given: Sequence[Source], options: files.ReadOptions, *, sync: bool, id_field: str) -> bool:

@@ -180,7 +180,8 @@ class ExistingTables:
         if problem := self._entities.problems.get(name):
             raise InvalidInput(problem)
         if name not in found:
-            raise UnknownEntity(f"no table was added as {seen(name)}. Added: {', '.join(found) or 'none'}")
+            added = ", ".join(found) or "none. `kameleon table add TABLE --text COLUMN` adds one"
+            raise UnknownEntity(f"no table was added as {seen(name)}. Added: {added}")
         declared = sessions_of(self._index).mappings.named(name)
         return found[name] if declared is None else declared.owner.class_
 

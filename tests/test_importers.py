@@ -188,7 +188,7 @@ def test_an_entity_that_searches_none_of_the_texts_is_refused(make: Make, items:
     search = make(HashProvider(dimensions=4))
     records = RecordStore(search)
     records.create_entity("Item", search=["body"])
-    with pytest.raises(InvalidInput, match="searches body, not title.*kameleon entity update Item --search title"):
+    with pytest.raises(InvalidInput, match=r"searches body, not title.*kameleon entity update Item --search title"):
         import_records(search, VectorTable(items, "Their items", text=["title"]), "Item")
     assert search.get_status("Item") == []
     import_records(search, VectorTable(items, "Their items", text=["title", "body"]), "Item")
