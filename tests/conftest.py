@@ -141,6 +141,7 @@ SLOW = {
         "test_a_broken_index_is_seen_and_built_anew",
         "test_a_build_analyzes_the_table_and_is_not_repeated",
         "test_a_build_has_memory_for_its_graph_up_to_a_limit",
+        "test_copy_and_values_store_the_same",
         "test_a_large_update_replaces_rows_terms_and_embeddings",
         "test_a_schema_of_any_name_serves_every_verb",
         "test_a_text_of_megabytes_is_indexed",
@@ -183,6 +184,7 @@ SLOW = {
         "test_a_worker_maintains_what_all_tenants_wrote",
         "test_batches_of_every_size_are_written_under_policies",
         "test_keywords_in_the_server_need_the_rights_of_the_contents",
+        "test_tenants_alternate_on_one_connection_as_behind_a_pooler",
         "test_the_doctor_finds_a_table_without_policies",
     ],
     "test_same_model.py": [
@@ -208,6 +210,7 @@ SLOW = {
     "test_table_triggers.py": ["test_what_a_killed_process_committed_is_indexed_by_the_next"],
     "test_verdicts.py": [
         "test_a_broken_provider_leaves_keywords_and_pending",
+        "test_a_verdict_does_not_depend_on_its_slice",
         "test_a_reindex_ends_although_the_server_fails_on_a_text",
         "test_a_text_that_the_server_fails_on_is_a_tombstone_after_the_third_sync",
         "test_what_is_no_refusal_of_a_text_never_buries_it",

@@ -182,7 +182,7 @@ def test_a_search_is_that_of_the_library_by_get_and_by_post(
     if options.pop("all_tenants", False):
         options["tenant"] = ALL_TENANTS
     entity = Chair if entity == "Chair" else entity
-    results = filled.search(given.get("query", ""), entity=entity, highlight=True, **options)
+    results = filled.search(given.get("query", ""), entity=entity, highlight=True, data=True, **options)
     assert results
     wanted = as_json(results_document(results))
     assert get(client, "/api/search", **given) == wanted
@@ -193,7 +193,8 @@ def test_the_api_takes_every_option_that_json_can_have() -> None:
     options = {*SearchOptions.__annotations__, *TenantOption.__annotations__}
     assert len(options) > 25
     assert SearchRequest.model_fields.keys() - options == {"query", "entity", "entities", "legs", "all_tenants"}
-    assert options - SearchRequest.model_fields.keys() == set(PYTHON_ALONE) - {"session", "connection"}
+    always = {"data"}
+    assert options - SearchRequest.model_fields.keys() == (set(PYTHON_ALONE) | always) - {"session", "connection"}
 
 
 def test_null_is_as_if_it_were_not_given(client: TestClient) -> None:

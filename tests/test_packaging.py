@@ -11,7 +11,7 @@ import pytest
 import kameleon
 import kameleon.embeddings
 
-from .conftest import SLOW
+from .conftest import SLOW, SLOW_ON_POSTGRESQL, SLOW_WHEN_ASYNC, TESTS_SLOW_ON_POSTGRESQL
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -73,6 +73,13 @@ def test_each_slow_test_exists() -> None:
         assert [name for name in names if f"def {name}(" not in source] == [], file
 
 
+def test_each_suite_and_test_that_is_slow_on_a_backend_exists() -> None:
+    sources = {path.name: path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py")}
+    assert {*SLOW_ON_POSTGRESQL, *SLOW_WHEN_ASYNC} <= sources.keys()
+    every = "".join(sources.values())
+    assert [name for name in TESTS_SLOW_ON_POSTGRESQL if f"def {name}(" not in every] == []
+
+
 @pytest.mark.parametrize("package", [kameleon, kameleon.embeddings], ids=lambda package: package.__name__)
 def test_public_names_are_sorted_and_exist(package: object) -> None:
     names = package.__all__  # type: ignore[attr-defined]
@@ -84,15 +91,20 @@ def test_public_names_are_sorted_and_exist(package: object) -> None:
 
 SERVER = ("starlette", "uvicorn", "jinja2", "pydantic", "mcp", "opentelemetry", "prometheus_client", "webbrowser")
 """What the extras of the server, of MCP and of telemetry load, and nothing else."""
+FILES = ("pyarrow", "zstandard", "yaml", "charset_normalizer", "chromadb", "lancedb")
+"""What the extras of files and of the importers load."""
 
 
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import kameleon_cli.main", {"numpy", "tokenizers", "rich", "sqlalchemy", "fastembed", "openai", *SERVER}),
+        (
+            "import kameleon_cli.main",
+            {"numpy", "tokenizers", "rich", "sqlalchemy", "fastembed", "openai", *SERVER, *FILES},
+        ),
         (
             "import kameleon; kameleon.SearchEngine; kameleon.RecordStore",
-            {"numpy", "tokenizers", "rich", "fastembed", *SERVER},
+            {"numpy", "tokenizers", "rich", "fastembed", *SERVER, *FILES},
         ),
         ("import kameleon.embeddings as e; e.StaticProvider()", {"fastembed", "openai", "sqlalchemy"}),
     ],

@@ -22,12 +22,17 @@ LEFT_OUT = (".*", "build", "dist", "stress", "tests", "__pycache__", "*.egg-info
 PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
 SEARCH = """
 from importlib.metadata import version
+from pathlib import Path
 import kameleon
 
 search = kameleon.SearchEngine(kameleon.create_engine("sqlite:///smoke.db"), "static")
 search.index_record("Note", "1", "Wages were not paid in March")
 assert [hit.id for hit in search.search("wages", mode="keyword")] == ["1"]
 assert [hit.id for hit in search.search("salary overdue")] == ["1"]
+Path("pages.csv").write_text("id,title\\n7,A lighthouse\\n")
+kameleon.RecordStore(search).load_files("Page", "pages.csv")
+assert [hit.id for hit in search.search("lighthouse", entity="Page", mode="keyword")] == ["7"]
+assert search.tables.list() == []
 print("kameleon", version("kameleon"), "from", kameleon.__file__)
 """
 
