@@ -466,3 +466,30 @@ def test_an_index_of_keywords_alone_is_synchronized(engine: Engine) -> None:
 
     assert search.sync().indexed == 1
     assert ids(search.search("fox", entity="wordbook")) == ["1"]
+
+
+def test_rows_that_are_marked_during_sync_are_left_to_the_next(search: SearchEngine, engine: Engine) -> None:
+    run(engine, "CREATE TABLE busybook (id integer PRIMARY KEY, title text)", "INSERT INTO busybook VALUES (1, 'one')")
+    search.tables.define("busybook", ["title"])
+    search.sync()
+    written = []
+
+    def write(_event: str, _figures: object) -> None:
+        written.append(len(written) + 2)
+        if len(written) < 9:
+            run(engine, f"INSERT INTO busybook VALUES ({written[-1]}, 'number {written[-1]}')")
+
+    search.on("embedding.batch_generated", write)
+    run(engine, "UPDATE busybook SET title = 'a fox' WHERE id = 1")
+
+    assert search.sync(only_marked=True).indexed == 1
+    assert written == [2]
+    assert search.sync(only_marked=True).indexed == 1
+
+
+@pytest.mark.parametrize("where", ["id = $1", "id = %s", "id = :id"])
+def test_a_condition_takes_no_parameters(search: SearchEngine, engine: Engine, where: str, backend: str) -> None:
+    run(engine, "CREATE TABLE askbook (id integer PRIMARY KEY, title text)")
+
+    with pytest.raises(InvalidInput, match="is no condition on the rows of askbook"):
+        search.tables.define("askbook", ["title"], where=where)

@@ -4,9 +4,10 @@ embeddings. Imports `values`, `errors`, `stores` and `indexing`."""
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from ..errors import StorageError
 from ..indexing.index import Index
@@ -59,10 +60,13 @@ def _embeds(index: Index) -> bool:
 
 
 def _marked(index: Index, batch_size: int) -> IndexReport:
-    """Index all marked rows, those that others have claimed last."""
-    report, worker = IndexReport(), worker_name()
-    for takes_over in (False, True):
-        while (indexed := index_marked(index, batch_size, worker=worker, takes_over=takes_over)) is not None:
+    """Index the rows that are marked now, those that others have claimed last; what is marked meanwhile is left."""
+    report, worker, seq = IndexReport(), worker_name(), index.tables.dirty.c.seq
+    with index.reading() as connection:
+        upto = connection.scalar(select(func.max(seq)))
+    for takes_over in (False, True) if upto is not None else ():
+        indexing = partial(index_marked, index, batch_size, worker=worker, takes_over=takes_over, upto=upto)
+        while (indexed := indexing()) is not None:
             report += replace(indexed, unchanged=0)
     return report
 
@@ -74,9 +78,10 @@ def index_marked(
     worker: str | None = None,
     lease: timedelta = CLAIM_LEASE,
     takes_over: bool = False,
+    upto: int | None = None,
 ) -> IndexReport | None:
     """Index up to `limit` rows that triggers marked, as they are now; None if none is due. They are `worker`'s alone
-    until the `lease` ends; `takes_over` those that others have claimed, too. Marks whose classes are not imported are
+    until the `lease` ends; `takes_over` those that others have claimed, too; `upto` those of marks up to this one. Marks whose classes are not imported are
     logged and noted in the status."""
     with index.reading() as conn:
         if conn.execute(select(index.tables.dirty.c.seq).limit(1)).first() is None:
@@ -88,11 +93,11 @@ def index_marked(
     index.services.notices.report("marks", note)
     worker = worker or worker_name()
     try:
-        return tracking.catch_up(limit, worker, lease, takes_over=takes_over)
+        return tracking.catch_up(limit, worker, lease, takes_over=takes_over, upto=upto)
     except StorageError:
         if not _has_changed_tables(index):
             raise
-        return index_marked(index, limit, worker=worker, lease=lease, takes_over=takes_over)
+        return index_marked(index, limit, worker=worker, lease=lease, takes_over=takes_over, upto=upto)
 
 
 def status(index: Index, entity: str | None = None, tenants: Tenants = None, *, logs: bool = True) -> list[IndexStatus]:

@@ -116,9 +116,11 @@ class Tracking:
         inner = [entity for entities in self._tables_of(mapped).values() for entity in entities]
         return list(dict.fromkeys([mapped.entity, *sorted(inner)]))
 
-    def catch_up(self, limit: int, worker: str, lease: timedelta, *, takes_over: bool) -> IndexReport | None:
+    def catch_up(
+        self, limit: int, worker: str, lease: timedelta, *, takes_over: bool, upto: int | None = None
+    ) -> IndexReport | None:
         """Index the rows of up to `limit` marks, claimed until the lease ends, as they are now; None if none is due."""
-        claim = partial(self._claim, limit=limit, worker=worker, lease=lease, takes_over=takes_over)
+        claim = partial(self._claim, limit=limit, worker=worker, lease=lease, takes_over=takes_over, upto=upto)
         marks = self._index.committed(claim)
         if not marks:
             return None
@@ -158,7 +160,14 @@ class Tracking:
         return [Ref(entity, id_) for entity, ids in by_entity.items() if entity not in removed for id_ in ids]
 
     def _claim(
-        self, connection: Connection, *, limit: int, worker: str, lease: timedelta, takes_over: bool
+        self,
+        connection: Connection,
+        *,
+        limit: int,
+        worker: str,
+        lease: timedelta,
+        takes_over: bool,
+        upto: int | None,
     ) -> list[Mark]:
         entities = [entity for entity in self._entities(connection) if self._mappings.named(entity) is not None]
         claimed = claim_marks(
@@ -171,6 +180,7 @@ class Tracking:
             lease=lease,
             may_skip=self._index.store.connections.can_lock_rows(),
             takes_over=takes_over,
+            upto=upto,
         )
         skipped = [mark for mark in claimed if mark.ref in self._unreadable]
         release_marks(connection, self._tables.dirty, worker, skipped)

@@ -131,9 +131,10 @@ def claim_marks(
     lease: timedelta,
     may_skip: bool,
     takes_over: bool = False,
+    upto: int | None = None,
 ) -> list[Mark]:
     """Claims the oldest marked records of the entities that no other worker holds, until the lease ends; with
-    `takes_over` those that others hold, too."""
+    `takes_over` those that others hold, too; with `upto` of the marks up to this one."""
     older = dirty.alias("older")
     is_newer = exists().where(
         older.c.entity_name == dirty.c.entity_name,
@@ -142,6 +143,7 @@ def claim_marks(
     )
     is_due = or_(dirty.c.due_at.is_(None), dirty.c.due_at <= now, is_held_by_another(dirty, worker, takes_over))
     oldest = select(dirty.c.seq).where(dirty.c.entity_name.in_(entities), ~is_newer, is_due)
+    oldest = oldest if upto is None else oldest.where(dirty.c.seq <= upto)
     oldest = oldest.order_by(dirty.c.seq).limit(limit)
     chosen = (oldest.with_for_update(skip_locked=True, of=dirty) if may_skip else oldest).cte("chosen")
     claimed = (

@@ -103,7 +103,9 @@ def check_where(connection: Connection, table: Table, where: str) -> None:
     whole = func.coalesce(null(), literal_column(f"{where}\n"), null())
     try:
         with connection.begin_nested():
-            connection.execute(select(1).select_from(table).where(condition(where), whole).limit(0)).all()
+            connection.execute(
+                select(literal_column("1")).select_from(table).where(condition(where), whole).limit(literal_column("0"))
+            ).all()
     except DBAPIError as error:
         reason = str(error.orig).partition("\n")[0]
         raise InvalidInput(f"where={seen(where, 200)} is no condition on the rows of {table.name}: {reason}") from error
