@@ -86,11 +86,17 @@ class ExistingTables:
         """What `add` would do and cost, and some records as they will be. Writes nothing: the engine may be one with
         `create_tables=False`. `rate` is in records a second, the price is that of a million tokens. Raises InvalidInput
         as `define`."""
-        definition = defined(table, text, **options)
-        plan = plan_table(self._index, definition, rate=rate, price_per_million=price_per_million)
+        definition, found = defined(table, text, **options), None
         with suppress(SchemaMissing), self._index.reading() as connection:
-            self._check_same(connection, definition, replace=replace)
-        return plan
+            found = self._check_same(connection, definition, replace=replace)
+        is_embedded_again = found is not None and embedded_texts(found) != embedded_texts(definition)
+        return plan_table(
+            self._index,
+            definition,
+            rate=rate,
+            price_per_million=price_per_million,
+            is_embedded_again=is_embedded_again,
+        )
 
     def add(
         self,
@@ -235,3 +241,8 @@ def differences(one: TableDefinition, other: TableDefinition) -> list[str]:
     """The options that two definitions give differently."""
     first, second = one.as_document(), other.as_document()
     return [name for name in first if first[name] != second[name]]
+
+
+def embedded_texts(definition: TableDefinition) -> list[tuple[str, bool]]:
+    """The texts that embeddings are made of, in order, and whether they are HTML."""
+    return [(name, field.html) for name, field in definition.text.items() if field.index != "keyword"]

@@ -81,10 +81,15 @@ class Rows:
 
 
 def plan_table(
-    index: Index, definition: TableDefinition, *, rate: float | None = None, price_per_million: float | None = None
+    index: Index,
+    definition: TableDefinition,
+    *,
+    rate: float | None = None,
+    price_per_million: float | None = None,
+    is_embedded_again: bool = False,
 ) -> TablePlan:
-    """`rate` in records a second; without one a local model embeds some of the texts. Raises InvalidInput for what
-    cannot be searched."""
+    """`rate` in records a second; without one a local model embeds some of the texts. `is_embedded_again`: records that
+    are indexed have other texts then. Raises InvalidInput for what cannot be searched."""
     generations = _generations(index)
     with index.reading() as connection:
         mapped = checked(connection, definition)
@@ -94,7 +99,7 @@ def plan_table(
         refusal = index.store.triggers.refusal(connection, table)
     indexed = 0 if generations is None else _indexed(index, definition.entity)
     service = index.services.of(generations or ())
-    left = max(0, rows - indexed)
+    left = rows if is_embedded_again else max(0, rows - indexed)
     scale = left / len(read.contents) if read.contents else 0.0
     tokens = round(_tokens(service, read.texts) * scale) if service else 0
     provider = service.provider if service else None

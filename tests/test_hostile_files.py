@@ -18,6 +18,7 @@ from kameleon.files.items import ReadOptions
 from kameleon.files.outlines import Anchors, Section
 from kameleon.files.reading import items
 from kameleon.files.sources import Source
+from kameleon.files.vectors import split_embeddings
 from kameleon.markup import strip_html
 
 MANY = 20_000
@@ -133,3 +134,8 @@ def test_links_out_of_a_folder_are_left_out(tmp_path: Path) -> None:
     (folder / "own.md").unlink()
     with pytest.raises(InvalidInput, match="no files"):
         list(files.records(folder))
+
+
+def test_an_embedding_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(InvalidRecord, match="'e' is no list of numbers"):
+        split_embeddings([{"id": "1", "e": "[" * MANY}], "e")

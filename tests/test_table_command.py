@@ -339,7 +339,19 @@ def test_entity_list_and_describe_have_the_columns_of_a_table_that_was_added(run
     described = dict(line.split("\t", 1) for line in run("entity", "describe", "book").stdout.splitlines())
     assert (described["title"], described["author.name"]) == ("text\tsearchable, weight 2", "text\tsearchable")
     assert (described["year"], described["deleted_at"]) == ("integer\t", "datetime\t")
+    refused = run("search", "fox", "-e", "book", "--where", '{"yaer": 1990}', status=1)
+    assert "book has no column 'yaer'. Known: author_id, blurb, " in refused.stderr
+    assert ", title, year, author.COLUMN. " in refused.stderr
     assert "unknown entity 'shelf'. Known: book" in run("entity", "describe", "shelf", status=1).stderr
     with shelf.begin() as connection:
         connection.execute(text("ALTER TABLE book RENAME COLUMN blurb TO summary"))
     assert run("entity", "list").stdout == ""
+
+
+def test_a_dry_run_counts_the_tokens_of_texts_that_are_replaced(run: Run, shelf: Engine) -> None:
+    run(*ADD, "--no-confirm")
+    planned = {}
+    for text_, options in {"title:3": ("--text", "blurb"), "title": ()}.items():
+        command = ("table", "add", "book", "--text", text_, *options, "--replace", "--dry-run", "--json")
+        planned[text_] = json.loads(run(*command).stdout)["tokens"]
+    assert planned["title:3"] == 0 < planned["title"]

@@ -39,7 +39,7 @@ def split_embeddings(records: Sequence[Mapping[str, Any]], field: str = EMBEDDIN
             raise InvalidRecord(f"no {field!r:.80}, which --embeddings names; it has {has:.80}", position=position)
         try:
             whole, passages = (parsed(record.get(name)) for name in names[:2])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRecord(f"{field!r:.80} is no list of numbers: {error}", position=position) from error
         made.embeddings.append(passages or whole)
         made.records.append({name: value for name, value in record.items() if name not in names})

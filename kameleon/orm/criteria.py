@@ -147,8 +147,9 @@ def column_of(cls: Any, name: str) -> Any:
     mapper: Mapper[Any] = inspect(cls).mapper
     names = sorted(mapper.column_attrs.keys())
     if name not in names:
+        over = "".join(f", {link}.COLUMN" for link in sorted(mapper.relationships.keys()))
         raise InvalidFilter(
-            f"{mapper.class_.__name__} has no column {name!r:.80}. Known: {', '.join(names)}. "
+            f"{mapper.class_.__name__} has no column {name!r:.80}. Known: {', '.join(names)}{over}. "
             "For anything else, where= takes a SQLAlchemy expression"
         )
     return getattr(cls, name)
