@@ -291,8 +291,8 @@ TESTS_SLOW_ON_POSTGRESQL = {
     "test_what_cannot_be_added_is_refused_and_nothing_is_made",
     "test_what_other_programs_print_is_read_from_a_pipe",
 }
-"""Suites and tests of what is computed or refused above the stores, most of whose parts quicker tests run on PostgreSQL,
-too: `make test` runs them over SQLite, `make test-slow` over PostgreSQL."""
+"""Suites and tests of what is computed or refused above the stores, most of whose parts quicker tests run on
+PostgreSQL, too: `make test` runs them over SQLite, `make test-slow` over PostgreSQL."""
 
 VARIANTS = ("sqlite-memory", "sqlite-plain", "sqlite-vec")
 """Other engines of SQLite: `make test-slow` runs over them what `make test` runs over `sqlite`."""
