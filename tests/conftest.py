@@ -280,7 +280,6 @@ TESTS_SLOW_ON_POSTGRESQL = {
     "test_a_table_that_was_removed_is_written_and_no_entity",
     "test_a_vector_that_cannot_be_stored_is_refused_with_its_position",
     "test_an_invalid_filter_is_refused",
-    "test_another_version_is_refused_by_name",
     "test_no_phrase_extends_across_the_fields_and_items_of_a_record",
     "test_only_files_that_have_changed_are_read_again",
     "test_rejects_of_csv_can_be_inserted_once_they_are_corrected",
@@ -292,8 +291,8 @@ TESTS_SLOW_ON_POSTGRESQL = {
     "test_what_cannot_be_added_is_refused_and_nothing_is_made",
     "test_what_other_programs_print_is_read_from_a_pipe",
 }
-"""Suites and tests of what is computed above the stores, most of which test_steering.py runs on PostgreSQL, too: `make
-test` runs them over SQLite, `make test-slow` over PostgreSQL."""
+"""Suites and tests of what is computed or refused above the stores, most of whose parts quicker tests run on
+PostgreSQL, too: `make test` runs them over SQLite, `make test-slow` over PostgreSQL."""
 
 VARIANTS = ("sqlite-memory", "sqlite-plain", "sqlite-vec")
 """Other engines of SQLite: `make test-slow` runs over them what `make test` runs over `sqlite`."""
