@@ -472,7 +472,7 @@ def test_rows_that_are_marked_during_sync_are_left_to_the_next(search: SearchEng
     run(engine, "CREATE TABLE busybook (id integer PRIMARY KEY, title text)", "INSERT INTO busybook VALUES (1, 'one')")
     search.tables.define("busybook", ["title"])
     search.sync()
-    written = []
+    written = list[int]()
 
     def write(_event: str, _figures: object) -> None:
         written.append(len(written) + 2)
