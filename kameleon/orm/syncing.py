@@ -81,8 +81,8 @@ def index_marked(
     upto: int | None = None,
 ) -> IndexReport | None:
     """Index up to `limit` rows that triggers marked, as they are now; None if none is due. They are `worker`'s alone
-    until the `lease` ends; `takes_over` those that others have claimed, too; `upto` those of marks up to this one. Marks whose classes are not imported are
-    logged and noted in the status."""
+    until the `lease` ends; `takes_over` those that others have claimed, too; `upto` those of marks up to this one.
+    Marks whose classes are not imported are logged and noted in the status."""
     with index.reading() as conn:
         if conn.execute(select(index.tables.dirty.c.seq).limit(1)).first() is None:
             return None
