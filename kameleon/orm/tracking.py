@@ -167,7 +167,7 @@ class Tracking:
         worker: str,
         lease: timedelta,
         takes_over: bool,
-        upto: int | None,
+        upto: int | None = None,
     ) -> list[Mark]:
         entities = [entity for entity in self._entities(connection) if self._mappings.named(entity) is not None]
         claimed = claim_marks(

@@ -77,7 +77,8 @@ def _check_same(stored: Entity | None, before: Entity | None, name: str) -> None
 def check_no_table(index: Index, connection: Connection, name: object) -> None:
     """Raises InvalidInput for the name of a table entity."""
     table = index.tables.existing_tables
-    definition = connection.scalar(select(table.c.definition).where(table.c.entity_name == str(name)))
+    rows = connection.execute(select(table.c.entity_name, table.c.definition))
+    definition = next((row.definition for row in rows if row.entity_name == name), None)
     if definition is not None:
         where = ".".join(filter(None, (definition["schema"], definition["table"])))
         raise InvalidInput(
