@@ -399,8 +399,8 @@ def test_raw_sql_moves_what_triggers_mark(
     with engine.begin() as connection:
         connection.execute(text("UPDATE own_doc SET org_id = 2"))
         connection.execute(text("INSERT INTO own_doc (id, org_id, title, body) VALUES (2, 1, 'Desk', 'b')"))
-        marks = connection.execute(text("SELECT tenant, record_id FROM kdb_dirty ORDER BY seq")).all()
-    assert [tuple(mark) for mark in marks] == [("1", "1"), ("2", "1"), ("1", "2")]
+        marks = connection.execute(text("SELECT tenant, record_id FROM kdb_dirty")).all()
+    assert sorted(tuple(mark) for mark in marks) == [("1", "1"), ("1", "2"), ("2", "1")]
     search.sync()
     assert held() == {("OwnDoc", "1"): ("2", "Lamp\nplain"), ("OwnDoc", "2"): ("1", "Desk\nb")}
     with engine.begin() as connection:
