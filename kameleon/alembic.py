@@ -13,11 +13,10 @@ from sqlalchemy import Connection
 
 from .errors import InvalidInput
 from .stores.factory import StoreOptions, make_store
+from .stores.tables import PREFIX
 
 with suppress(ImportError):
     import pgvector.sqlalchemy  # noqa: F401
-
-PREFIX = "kdb_"
 
 Kind = Literal["schema", "table", "column", "index", "unique_constraint", "foreign_key_constraint"]
 ParentNames = MutableMapping[

@@ -1,5 +1,5 @@
 """Tables of the database that no mapped class describes, as entities: `search.tables`. Imports `content`, `errors`,
-`indexing`, `orm`, `table_plans` and `values`."""
+`indexing`, `orm`, `stores`, `table_plans` and `values`."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +19,7 @@ from .orm.redefined import Redefined
 from .orm.reflection.declared import TableEntities
 from .orm.reflection.definition import TableDefinition
 from .orm.reflection.making import checked
+from .stores.tables import PREFIX
 from .table_plans import TablePlan, count_rows, plan_table
 from .values import IndexReport, IndexStatus
 
@@ -214,7 +215,6 @@ class ExistingTables:
         return found is not None and not OF_RECORDS.isdisjoint(differences(found, definition))
 
 
-OWN_TABLES = "kdb_"
 OF_RECORDS = frozenset({"table", "schema", "key", "tenant"})
 
 
@@ -232,7 +232,7 @@ def defined(
     fields = field_options(text)
     if not fields:
         raise InvalidInput(f"name the columns of {seen(table)} to search: text={{'title': 2, 'body': 1}}")
-    if table.startswith(OWN_TABLES):
+    if table.startswith(PREFIX):
         raise InvalidInput(f"{seen(table)} is a table of kameleon's own: name one of the application's")
     return TableDefinition(check_entity(name or table), table, schema, fields, tuple(key), where or None, tenant)
 

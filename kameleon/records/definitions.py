@@ -26,11 +26,15 @@ class Definitions:
 
     def of(self, name: str, connection: Connection | None = None) -> Entity:
         """Raises UnknownEntity, and InvalidInput for a table."""
+        return entity_named(self._without_table(name, connection), name)
+
+    def _without_table(self, name: object, connection: Connection | None) -> dict[str, Entity]:
+        """The entities. Raises InvalidInput where the name is that of a table."""
         with self._index.reading(connection) as conn:
             entities = self._catalog.entities(conn)
             if name not in entities:
                 check_no_table(self._index, conn, name)
-        return entity_named(entities, name)
+        return entities
 
     def with_records(
         self,
@@ -45,12 +49,10 @@ class Definitions:
         """The entity as it is, None where it is missing, and as an insert of these records leaves it. Raises
         UnknownEntity, and InvalidInput for a table."""
         divides = "" if tenant_field is None and check_tenant(tenant) else tenant_field
-        entities = self.all(connection)
+        entities = self._without_table(name, connection)
         plain = [record for record in records if isinstance(record, Mapping)]
         if name in entities:
             return entities[name], with_fields(divided(entities[name], divides), plain)
-        with self._index.reading(connection) as conn:
-            check_no_table(self._index, conn, name)
         if not create or not self._may_create:
             raise UnknownEntity(
                 f"unknown entity {seen(name)}. Known: {', '.join(entities) or 'none'}. "

@@ -17,6 +17,7 @@ from ..files.sources import sources
 from ..indexing.index import Index
 from ..orm.callers import on_a_thread
 from ..stores.catalog import Entity
+from ..stores.tables import parts
 from ..values import ALL_TENANTS
 from .rows import OnConflict
 from .values import InsertReport, Record
@@ -178,7 +179,7 @@ class Loading:
         for one in gone:
             by_tenant.setdefault(one.tenant, []).append(one.id)
         return sum(
-            self._records.delete(entity, ids[start : start + PAGE], tenant=None if self._bound else tenant)
+            self._records.delete(entity, part, tenant=None if self._bound else tenant)
             for tenant, ids in by_tenant.items()
-            for start in range(0, len(ids), PAGE)
+            for part in parts(ids, PAGE)
         )

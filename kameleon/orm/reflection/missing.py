@@ -1,4 +1,5 @@
-"""Describes tables and columns that are not in the database, with those of similar names. Imports `errors`."""
+"""Describes tables and columns that are not in the database, with those of similar names. Imports `errors`
+and `stores`."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -6,6 +7,7 @@ from difflib import get_close_matches
 from sqlalchemy import Connection, inspect
 
 from ...errors import InvalidInput, seen
+from ...stores.tables import PREFIX
 
 NAMES_SHOWN = 30
 """Bounds the tables and columns that an error lists. Chosen, not measured."""
@@ -18,7 +20,7 @@ def no_table(connection: Connection, schema: str | None, name: str) -> InvalidIn
     if schema and schema not in schemas:
         return InvalidInput(f"there is no schema {seen(schema)} in this database. {instead(schema, schemas)}")
     names = sorted({*here.get_table_names(schema), *here.get_view_names(schema)})
-    names = [each for each in names if not each.startswith("kdb_")]
+    names = [each for each in names if not each.startswith(PREFIX)]
     where = f"in the schema {seen(schema)}" if schema else "in this database"
     elsewhere = [] if schema else [each for each in schemas if here.has_table(name, each)]
     if elsewhere:
