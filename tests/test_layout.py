@@ -35,6 +35,7 @@ ORDER = (
         "testing",
         "alembic",
         "gate",
+        "integrations",
         "server",
     ),
 )
