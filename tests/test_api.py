@@ -167,6 +167,9 @@ SEARCHES: list[dict[str, Any]] = [
     {"query": "lamp", "entities": ["Lamp", "Poster"], "group_by": "entity", "snippet_length": 20},
     {"entity": "Lamp", "ids": ["1", "x/3"]},
     {"query": "oak", "entity": "Chair", "where": {"sold": True, "made": {"$date": "2026-01-01"}}, "facets": ["stars"]},
+    {"query": "lamp", "entity": "Lamp", "min_similarity": 0.1, "vectors": True},
+    {"entity": "Lamp", "vector": [1, *[0.5] * 63], "vectors": True},
+    {"query": "lamp", "entity": "Lamp", "vector": [1, *[0.5] * 63], "mode": "vector", "min_similarity": -0.5},
     {"query": "order", "entity": "Order", "tenant": "a"},
     {"query": "order", "entity": "Order", "tenant": ["a", "b"]},
 ]
@@ -222,6 +225,22 @@ def test_the_best_of_each_leg_stand_beside_the_fusion(filled: SearchEngine, clie
     assert legs["keyword"][0] == "1"
     assert "is_pinned" not in found["legs"]["keyword"][0]
     assert get(client, "/api/search", entity="Lamp", legs=True)["legs"] == {"keyword": [], "vector": []}
+
+
+def test_the_vector_leg_is_of_the_vector_that_is_given(filled: SearchEngine, client: TestClient) -> None:
+    vector = HashProvider().embed_query("lamp blue")
+    for query in ("", "red lamp"):
+        given = {"query": query, "entity": "Lamp", "vector": vector.tolist(), "min_similarity": 0.1, "legs": True}
+        legs = client.post("/api/search", json=given).json()["legs"]
+        nearest = filled.search(vector=vector, entity="Lamp", min_similarity=0.1)
+        assert [hit["id"] for hit in legs["vector"]] == [hit.id for hit in nearest] != []
+        assert bool(legs["keyword"]) == bool(query)
+
+
+@pytest.mark.parametrize("vector", [7, "1, 2", {"a": 1}, [[1]], ["a"], True, [0] * 64, [10**400]])
+def test_what_is_no_vector_is_a_problem(client: TestClient, vector: Any) -> None:
+    status, _, detail = refused(client.post("/api/search", json={"vector": vector, "entity": "Lamp"}))
+    assert (status, "list of numbers" in detail) == (400, True)
 
 
 def test_a_leg_without_a_model_is_empty(make: Make, filled: SearchEngine) -> None:

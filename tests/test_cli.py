@@ -189,6 +189,24 @@ def test_similar_finds_the_nearest_others(filled: Run) -> None:
     assert "'9' is not in the index" in filled("similar", "Ticket", "9", status=1).stderr
 
 
+def test_a_vector_is_searched_for_and_hits_have_theirs(filled: Run, tmp_path: Path) -> None:
+    shown = json.loads(filled("search", "refund", "--vectors", "--json").stdout)["hits"]
+    of_refund = next(hit for hit in shown if hit["id"] == "1")
+    (tmp_path / "query.json").write_text(json.dumps(of_refund["vector"]))
+    found = json.loads(filled("search", "--vector", str(tmp_path / "query.json"), "--limit", "2", "--json").stdout)[
+        "hits"
+    ]
+    assert (found[0]["id"], found[0]["similarity"]) == ("1", 1.0)
+    vector = json.dumps(of_refund["vector"])
+    near = filled("search", "--vector", "-", "--min-similarity", ".99", "--json", stdin=vector)
+    assert hits(near) == ["1"]
+    assert "--vectors needs --json" in filled("search", "refund", "--vectors", status=2).stderr
+    assert "not JSON" in filled("search", "--vector", "-", stdin="[1,", status=2).stderr
+    assert "a JSON list" in filled("search", "--vector", "-", stdin='{"a": 1}', status=2).stderr
+    assert "2 numbers, and" in filled("search", "--vector", "-", stdin="[1, 2]", status=1).stderr
+    assert "min_similarity" in filled("search", "x", "--min-similarity", "0", "--mode", "keyword", status=1).stderr
+
+
 def test_explain_shows_each_leg(filled: Run) -> None:
     done = filled("search", "refund", "--explain", "--limit", "1")
     assert "keyword: 0.40 x 0.6250" in done.stdout

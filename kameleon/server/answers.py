@@ -28,12 +28,14 @@ class Hit(BaseModel):
     id: str
     tenant: str = ""
     score: float
+    similarity: float | None = None
     is_pinned: bool = False
     data: dict[str, Any] | None
     matched_text: str
     spans: list[list[int]]
     snippet: Snippet | None
     passages: list[Passage] = []
+    vector: list[float] | None = None
     explanation: list[LegScore] = []
 
 

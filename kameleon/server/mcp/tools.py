@@ -71,14 +71,15 @@ class Tool:
 
 
 def search(call: Call, given: models.SearchArguments) -> Mapping[str, Any]:
-    options = {"where": given.where, "mode": given.mode, "cursor": given.cursor}
+    options = {"where": given.where, "mode": given.mode, "cursor": given.cursor, "min_similarity": given.min_similarity}
     options |= call.among(given.entity) | call.within(given.tenant)
     check_columns(options)
     return hits(call, given.limit, lambda **more: call.search.search(given.query, **options, **more))
 
 
 def similar(call: Call, given: models.SimilarArguments) -> Mapping[str, Any]:
-    options = {"where": given.where, "cursor": given.cursor, **call.within(given.tenant)}
+    options = {"where": given.where, "cursor": given.cursor, "min_similarity": given.min_similarity}
+    options |= call.within(given.tenant)
     (entity,) = named(call.search, [given.entity])
     check_columns(options, entity)
     return hits(call, given.limit, lambda **more: call.search.similar(entity, given.id, **options, **more))
