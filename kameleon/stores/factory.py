@@ -29,7 +29,7 @@ class StoreOptions(TypedDict, total=False):
     keyword_search: Literal["index", "server"]
     schema: str
     language: str
-    namespace: str
+    namespace: str | None
     m: int
     ef_construction: int
     ef_search: int
