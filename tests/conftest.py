@@ -215,6 +215,7 @@ SLOW = {
     ],
     "test_servers.py": ["test_a_limit_of_texts_is_found_out_once"],
     "test_sessions.py": ["test_no_lock_is_held_while_the_provider_works"],
+    "test_site.py": ["test_the_site_builds_without_a_warning"],
     "test_stateful.py": ["test_after_each_commit_the_index_matches_the_tables"],
     "test_stress.py": ["test_a_seed_is_a_corpus"],
     "test_switching.py": [
