@@ -33,7 +33,7 @@ def provider(embedding: Embeddings, model_name: str | None = None, **limits: Any
     class; `limits` are those of CallableProvider."""
     names = [model_name, getattr(embedding, "model", None), getattr(embedding, "model_name", None)]
     return CallableProvider(
-        embedding.embed_documents,
+        lambda texts: embedding.embed_documents(list(texts)),
         query=embedding.embed_query,
         adocuments=embedding.aembed_documents,
         aquery=embedding.aembed_query,
@@ -125,9 +125,7 @@ class KameleonVectorStore(VectorStore):
         return added
 
     @twins
-    def delete(
-        self, ids: list[str] | None = None, *, filter: Mapping[str, Any] | None = None, **unknown: Never
-    ) -> Steps[bool]:
+    def delete(self, ids: list[str] | None = None, *, filter: Mapping[str, Any] | None = None) -> Steps[bool]:
         """Delete documents by id, or those of `filter`; without both, all."""
         yield self._record_verb("delete", ids, where={} if ids is None and filter is None else filter)
         return True
@@ -196,12 +194,12 @@ class KameleonRetriever(BaseRetriever):
     options: Mapping[str, Any] = Field(default_factory=dict)
 
     def _get_relevant_documents(self, query: str, **given: Any) -> list[Document]:
-        return [as_document(hit) for hit in self.search.search(query, **self._asked(**given))]
+        return [as_document(hit) for hit in self.search.search(query, **self._search_options(**given))]
 
     async def _aget_relevant_documents(self, query: str, **given: Any) -> list[Document]:
-        return [as_document(hit) for hit in await self.search.asearch(query, **self._asked(**given))]
+        return [as_document(hit) for hit in await self.search.asearch(query, **self._search_options(**given))]
 
-    def _asked(self, *, run_manager: Any, **given: Any) -> dict[str, Any]:
+    def _search_options(self, *, run_manager: Any, **given: Any) -> dict[str, Any]:
         names = ("entity", "k", "mode", "filter", "score_threshold", "diversity", "session")
         own = {name: getattr(self, name) for name in names}
         return search_options(**{"data": True, **self.options, **own, **given})

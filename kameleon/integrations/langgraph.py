@@ -92,7 +92,8 @@ class KameleonStore(BaseStore):
     @twins
     def sweep_ttl(self) -> Steps[int]:
         """Delete what has expired; how many items."""
-        return (yield self._sweep())
+        deleted: int = yield self._sweep()
+        return deleted
 
     @twins
     def batch(self, ops: Iterable[Op]) -> Steps[list[Result]]:
@@ -100,7 +101,7 @@ class KameleonStore(BaseStore):
         ops, now = list(ops), datetime.now(UTC)
         ids = [id_of(op) for op in ops if isinstance(op, GetOp)]
         found = {record.id: record for record in ((yield self._verb("get_many", ids)) if ids else ())}
-        read, results = defaultdict[float, set[str]](set), list[Result]()
+        read, results = defaultdict[float | None, set[str]](set), list[Result]()
         for op in ops:
             records = list[Scored]()
             if isinstance(op, GetOp):
@@ -112,12 +113,12 @@ class KameleonStore(BaseStore):
                 results.append([as_item(record, SearchItem, score=score) for record, score in records])
             else:
                 results.append((yield from self._namespaces(op, now)) if isinstance(op, ListNamespacesOp) else None)
-            for record, _ in records:
-                if record.data["ttl"] and op.refresh_ttl:
-                    read[record.data["ttl"]].add(record.id)
-        for minutes, ids in read.items():
-            changes = {"expires_at": now.timestamp() + 60 * minutes}
-            yield self._verb("update", where={"id": {"$in": sorted(ids)}}, changes=changes)
+            for record, _ in records if isinstance(op, GetOp | SearchOp) and op.refresh_ttl else []:
+                read[record.data["ttl"]].add(record.id)
+        for minutes, those in read.items():
+            if minutes is not None:
+                changes = {"expires_at": now.timestamp() + 60 * minutes}
+                yield self._verb("update", where={"id": {"$in": sorted(those)}}, changes=changes)
         yield from self._put({id_of(op): op for op in ops if isinstance(op, PutOp)}, now)
         return results
 
@@ -147,9 +148,9 @@ class KameleonStore(BaseStore):
         return sorted(cut)[op.offset : op.offset + op.limit]
 
     def _put(self, puts: Mapping[str, PutOp], now: datetime) -> Steps[None]:
-        if deleted := [id for id, op in puts.items() if op.value is None]:
+        if deleted := [key for key, op in puts.items() if op.value is None]:
             yield self._verb("delete", deleted)
-        if written := [self._record(id, op, now) for id, op in puts.items() if op.value is not None]:
+        if written := [self._record(key, op, now) for key, op in puts.items() if op.value is not None]:
             yield self._verb("insert", written, on_conflict="replace")
         minutes = (self.ttl_config or {}).get("sweep_interval_minutes")
         if puts and minutes is not None and now - self._swept >= timedelta(minutes=minutes):
