@@ -124,11 +124,9 @@ class KameleonStore(BaseStore):
 
     def _searched(self, op: SearchOp, now: datetime) -> Steps[list[Scored]]:
         where = {"$and": [kept(now), *below(op.namespace_prefix), *conditions("value", op.filter or {})]}
-        page = {"where": where, "limit": op.limit, "offset": op.offset}
-        if not op.query:
-            return [(record, None) for record in (yield self._verb("list", sort="-updated_at", **page))]
-        options = {"entity": self.entity, **page, **self._options, **self._within}
-        scores = {hit.id: hit.similarity for hit in (yield verb(self.engine, "search", op.query, **options))}
+        ranked = self._options if op.query else {"sort": "-updated_at"}
+        options = {"entity": self.entity, "where": where, "limit": op.limit, "offset": op.offset, **ranked, **self._within}
+        scores = {hit.id: hit.similarity for hit in (yield verb(self.engine, "search", op.query or "", **options))}
         records = (yield self._verb("get_many", list(scores))) if scores else []
         return [(record, scores[record.id]) for record in records]
 
