@@ -15,9 +15,7 @@ from kameleon.integrations.langchain import KameleonRetriever, KameleonVectorSto
 NOTES = [
     Document(id="n1", page_content="Wages of March were not paid.", metadata={"team": "payroll", "year": 2025}),
     Document(id="n2", page_content="The login page times out, error E-4711.", metadata={"team": "web", "year": 2025}),
-    Document(
-        id="n3", page_content="New chairs were ordered.", metadata={"team": "office", "year": 2024}
-    ),
+    Document(id="n3", page_content="New chairs were ordered.", metadata={"team": "office", "year": 2024}),
 ]
 
 

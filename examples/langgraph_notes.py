@@ -1,5 +1,5 @@
-"""What an agent remembers of its users, in LangGraph's store, and a graph that reads it. It needs no network: the
-embedding model is the one that kameleon includes. `python examples/langgraph_notes.py`"""
+"""What an agent remembers of its users, in LangGraph's store. It needs no network: the embedding model is the one that
+kameleon includes. `python examples/langgraph_notes.py`"""
 
 import sys
 from tempfile import TemporaryDirectory

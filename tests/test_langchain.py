@@ -1,6 +1,10 @@
 """LangChain's vector store and retriever over ours."""
 
 import asyncio
+import runpy
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -283,3 +287,34 @@ def test_a_store_of_a_tenant_has_its_documents_alone(make: Make) -> None:
     assert ids(other.similarity_search("fox")) == ["c", "b"]
     other.delete()
     assert ids(one.similarity_search("fox")) == ["a", "c", "b"]
+
+
+def test_the_example_finds_its_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "langchain_notes.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "salary overdue: Wages of March were not paid.",
+        "E-4711: The login page times out, error E-4711.",
+        "chairs, after a rollback: New chairs were ordered.",
+    ]
+    assert lines[4:] == [
+        "Human: Answer from these notes:",
+        "Wages of March were not paid.",
+        "",
+        "Question: who was not paid?",
+    ]
+
+
+@pytest.mark.parametrize(("name", "package"), [("langchain", "langchain_core"), ("langgraph", "langgraph.store.base")])
+def test_an_adapter_names_the_extra_that_is_missing(name: str, package: str) -> None:
+    blocked = f"import sys; sys.modules[{package!r}] = None"
+    code = f"{blocked}; import kameleon.integrations; import kameleon.integrations.{name}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"pip install 'kameleon[{name}]'" in done.stderr.splitlines()[-1]
+
+
+def test_kameleon_alone_loads_no_framework() -> None:
+    names = "('langchain', 'langgraph', 'llama_index', 'haystack', 'pydantic')"
+    code = f"import sys, kameleon, kameleon.integrations; print([m for m in sys.modules if m.startswith({names})])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,7 +1,7 @@
 """The suites that LangChain publishes for vector stores and retrievers, over ours: all of their tests."""
 
 import inspect
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -14,7 +14,7 @@ from kameleon.integrations.langchain import KameleonRetriever, KameleonVectorSto
 
 from .conftest import Make
 
-T = TypeVar("T", bound=type)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -22,26 +22,22 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def with_coroutines(suite: T) -> T:
-    """Mark the tests of a suite that are awaited."""
-    for name, test in inspect.getmembers(suite, inspect.iscoroutinefunction):
-        setattr(suite, name, pytest.mark.asyncio(test))
-    return suite
+for suite in (VectorStoreIntegrationTests, RetrieversIntegrationTests):
+    for _, test in inspect.getmembers(suite, inspect.iscoroutinefunction):
+        pytest.mark.asyncio(test)
 
 
-@with_coroutines
 class TestVectorStore(VectorStoreIntegrationTests):
     @pytest.fixture
     def vectorstore(self, make: Make) -> KameleonVectorStore:  # type: ignore[override]
         return KameleonVectorStore(make(provider(self.get_embeddings())))
 
 
-@with_coroutines
 class TestRetriever(RetrieversIntegrationTests):
     @pytest.fixture(autouse=True)
     def store(self, make: Make) -> None:
         store = KameleonVectorStore(make("static"))
-        store.add_texts(["red fox", "lazy dog", "old house", "new moon"])
+        store.add_texts(["red fox", "lazy fox", "old fox", "new fox"])
         self._engine = store.engine
 
     @property

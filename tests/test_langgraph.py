@@ -1,7 +1,9 @@
 """LangGraph's store over ours: what its stores for SQLite and PostgreSQL are tested for, and the transactions."""
 
 import asyncio
+import runpy
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,7 +149,7 @@ def test_many_namespaces_are_all_listed(store: KameleonStore) -> None:
 
 
 def test_items_are_searched_by_their_texts(make: Make) -> None:
-    store = KameleonStore(make(provider(Letters())), index={"fields": ["title", "parts[*].text"]})
+    store = KameleonStore(make(provider(Letters())), index={"fields": ["title", "parts[*].text"]}, mode="vector")
     store.put(("t",), "a", {"title": "xxx", "parts": [{"text": "yyy"}], "other": "www"})
     store.put(("t",), "b", {"title": "zzz"})
     store.put(("t",), "c", {"title": "zzzz", "other": "www"}, index=["other"])
@@ -291,3 +293,12 @@ def test_an_embedding_is_for_an_engine_of_sqlalchemy(make: Make, engine: Engine)
     RecordStore(search).create_entity("Shelf", search=["title"])
     with pytest.raises(InvalidInput, match="name another"):
         KameleonStore(search, "Shelf")
+
+
+def test_the_example_finds_what_it_remembers(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "langgraph_notes.py"), run_name="__main__")
+    assert capsys.readouterr().out.splitlines() == [
+        "users.ann m1: Ann is allergic to peanuts",
+        "users.bo m1: Bo cooks with peanuts every day",
+        "[('users', 'ann'), ('users', 'bo')]",
+    ]

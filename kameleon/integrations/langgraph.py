@@ -125,7 +125,14 @@ class KameleonStore(BaseStore):
     def _searched(self, op: SearchOp, now: datetime) -> Steps[list[Scored]]:
         where = {"$and": [kept(now), *below(op.namespace_prefix), *conditions("value", op.filter or {})]}
         ranked = self._options if op.query else {"sort": "-updated_at"}
-        options = {"entity": self.entity, "where": where, "limit": op.limit, "offset": op.offset, **ranked, **self._within}
+        options = {
+            "entity": self.entity,
+            "where": where,
+            "limit": op.limit,
+            "offset": op.offset,
+            **ranked,
+            **self._within,
+        }
         scores = {hit.id: hit.similarity for hit in (yield verb(self.engine, "search", op.query or "", **options))}
         records = (yield self._verb("get_many", list(scores))) if scores else []
         return [(record, scores[record.id]) for record in records]
