@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("langchain_core")
@@ -136,7 +137,7 @@ def test_marginal_relevance_is_langchains(make: Make, lambda_mult: float) -> Non
     store.add_texts(texts, ids=[f"{number:02}" for number in range(51)])
     near = store.similarity_search_by_vector([1.0, 0.0], k=20)
     vectors = Planar().embed_documents([document.page_content for document in near])
-    best = maximal_marginal_relevance([1.0, 0.0], vectors, lambda_mult, k=5)  # type: ignore[arg-type]
+    best = maximal_marginal_relevance(np.array([1.0, 0.0]), vectors, lambda_mult, k=5)
     found = store.max_marginal_relevance_search("fox", k=5, lambda_mult=lambda_mult)
     directions = {tuple(vectors[place]) for place in best}
     assert {tuple(Planar().embed_documents([document.page_content])[0]) for document in found} == directions

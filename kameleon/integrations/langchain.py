@@ -193,13 +193,13 @@ class KameleonRetriever(BaseRetriever):
     session: Any = None
     options: Mapping[str, Any] = Field(default_factory=dict)
 
-    def _get_relevant_documents(self, query: str, **given: Any) -> list[Document]:
+    def _get_relevant_documents(self, query: str, *, run_manager: Any, **given: Any) -> list[Document]:
         return [as_document(hit) for hit in self.search.search(query, **self._search_options(**given))]
 
-    async def _aget_relevant_documents(self, query: str, **given: Any) -> list[Document]:
+    async def _aget_relevant_documents(self, query: str, *, run_manager: Any, **given: Any) -> list[Document]:
         return [as_document(hit) for hit in await self.search.asearch(query, **self._search_options(**given))]
 
-    def _search_options(self, *, run_manager: Any, **given: Any) -> dict[str, Any]:
+    def _search_options(self, **given: Any) -> dict[str, Any]:
         names = ("entity", "k", "mode", "filter", "score_threshold", "diversity", "session")
         own = {name: getattr(self, name) for name in names}
         return search_options(**{"data": True, **self.options, **own, **given})
