@@ -62,4 +62,9 @@ def no_tables(file: str | None) -> str:
         "kameleon's tables are not in this database. `kameleon table add TABLE --text COLUMN` or `kameleon data insert "
         "ENTITY < FILE` makes them, or SearchEngine(engine); with create_tables=False a migration must"
     )
-    return made if path_of(file) else f"{made}. A SQLite database in memory is another one for each thread"
+    return (
+        made
+        if path_of(file)
+        else f"{made}. A SQLite database in memory is another one for each "
+        "thread, unless kameleon.create_engine opens it"
+    )
