@@ -54,7 +54,8 @@ class KameleonVectorStore(types.BasePydanticVectorStore):
         given = [node.embedding for node in nodes]
         embeddings = None if all(embedding is None for embedding in given) else given
         how = {"on_conflict": "replace", "embeddings": embeddings, **options}
-        return list(self._records.insert(self.entity, [_record(node) for node in nodes], **how).ids)
+        self._records.insert(self.entity, [_record(node) for node in nodes], **how)
+        return [node.node_id for node in nodes]
 
     def delete(self, ref_doc_id: str, **options: Any) -> None:
         self._records.delete(self.entity, where={"ref_doc_id": ref_doc_id}, **options)
