@@ -24,7 +24,7 @@ from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
 from .query_rules import QueryRules
 from .search.checks import check_weight
-from .search.query import TenantOption
+from .search.options import TenantOption
 from .search.weighting import Weighting, check_weighting
 from .stores.catalog import active
 from .stores.values import State
