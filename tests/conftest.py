@@ -31,6 +31,8 @@ import kameleon
 from kameleon import SearchEngine, SearchResults
 from kameleon.testing import HashProvider
 
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # nothing is sent anywhere
+
 SHARED = Path(__file__).parents[2] / "shared"
 SERVER = "KAMELEON_TEST_POSTGRESQL_URL"
 CLUSTER = "KAMELEON_TEST_CITUS_URL"

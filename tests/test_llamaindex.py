@@ -136,7 +136,8 @@ def test_ids_of_nodes_and_documents_and_filters_intersect(store: KameleonVectorS
     assert sorted(found(store, doc_ids=["doc-1"])) == ["b", "c"]
     assert found(store, node_ids=["b", "gone"]) == ["b"]
     assert found(store, doc_ids=["doc-1"], node_ids=["a", "b", "c"], filters=matching(("weight", ">", 2))) == ["c"]
-    assert found(store, doc_ids=[]) == found(store, node_ids=[]) == []
+    assert found(store, doc_ids=[]) == []
+    assert len(found(store, node_ids=[])) == 4  # what the retriever of an index gives
 
 
 def test_modes_by_words(store: KameleonVectorStore) -> None:
@@ -249,7 +250,6 @@ def test_kinds_of_nodes_come_back_as_they_are(make: Make) -> None:
 def test_an_index_retrieves_and_deletes_documents(make: Make) -> None:
     store = KameleonVectorStore(make(GivenVectors("mock")))
     nodes = [node(f"{doc}-{chunk}", f"Document {doc}, chunk {chunk}", None, doc) for doc in "ab" for chunk in range(2)]
-    VectorStoreIndex(nodes, storage_context=None, embed_model=MockEmbedding(embed_dim=2))
     for one in nodes:
         one.embedding = [1.0, float(one.node_id[-1])]
     store.add(nodes)

@@ -99,7 +99,8 @@ def _asked(query: VectorStoreQuery, options: dict[str, Any]) -> dict[str, Any]:
     if mode is None or text is None or (mode == "vector" and query.query_embedding is None):
         known = "default and mmr take query_embedding, sparse, text_search and hybrid query_str"
         raise InvalidInput(f"this query of the mode {query.mode.value} cannot be answered: {known}")
-    where = _where(query.filters, id=query.node_ids, ref_doc_id=query.doc_ids)
+    # A retriever of an index gives [] where its nodes are in the store alone.
+    where = _where(query.filters, id=query.node_ids or None, ref_doc_id=query.doc_ids)
     tops = {"sparse": query.sparse_top_k, "hybrid": query.hybrid_top_k}
     limit = tops.get(query.mode.value) or query.similarity_top_k
     asked: dict[str, Any] = {"query": text, "mode": mode, "where": where, "limit": limit}
