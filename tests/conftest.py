@@ -262,6 +262,9 @@ SERVER_QUICK = {
 }
 """Those that `make test` runs over it; `make test-slow` runs all."""
 
+SLOW_SUITES = ("test_haystack_suites.py",)
+"""Suites of other projects: all of their tests are slow."""
+
 SLOW_WHEN_ASYNC = (
     *("test_sessions.py", "test_stateful.py", "test_statements.py"),
     *("test_folding.py", "test_tenant_writing.py"),
@@ -273,6 +276,7 @@ SLOW_ON_POSTGRESQL = (
     *("test_hit_passages.py", "test_limit_by.py", "test_query_rules.py", "test_snippets.py", "test_synonyms.py"),
     *("test_verdicts.py", "test_weighting.py", "test_writing.py"),
     *("test_estimating.py", "test_passages.py", "test_results.py", "test_same_model.py"),
+    *("test_haystack.py", "test_llamaindex.py"),
 )
 TESTS_SLOW_ON_POSTGRESQL = {
     "test_a_joined_session_is_indexed_in_the_outer_transaction",
@@ -309,7 +313,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_above = item.path.name in SLOW_ON_POSTGRESQL or name in TESTS_SLOW_ON_POSTGRESQL
         is_again = is_again or (is_above and backend_of(item) == "postgresql")
         is_browsed = "browser" in getattr(item, "fixturenames", ())
-        if is_again or is_browsed or name in SLOW.get(item.path.name, ()):
+        is_theirs = item.path.name in SLOW_SUITES
+        if is_again or is_browsed or is_theirs or name in SLOW.get(item.path.name, ()):
             item.add_marker(pytest.mark.slow)
         if backend_of(item) == SERVER_RANKED:
             mark_server_ranked(item, name)

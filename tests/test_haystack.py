@@ -151,7 +151,7 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.Monk
         "vectors": ["a", "c"],
         "both": ["b"],
     }
-    for one in (store, loaded.get_component("both").document_store):
+    for one in (store, vars(loaded.get_component("both"))["document_store"]):
         one.search.engine.dispose()
 
 

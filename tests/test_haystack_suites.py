@@ -11,7 +11,7 @@ pytest.importorskip("haystack")
 
 from haystack import Document
 from haystack.document_stores.errors import DuplicateDocumentError
-from haystack.document_stores.types import DuplicatePolicy
+from haystack.document_stores.types import DocumentStore, DuplicatePolicy
 from haystack.testing import document_store as suites
 from haystack.testing import document_store_async as async_suites
 
@@ -45,7 +45,7 @@ class Over:
         for found, given in zip(received, wanted, strict=True):
             if given.embedding is not None:
                 direction = np.array(given.embedding) / np.linalg.norm(given.embedding)
-                np.testing.assert_allclose(found.embedding, direction, atol=1e-6)
+                np.testing.assert_allclose(np.array(found.embedding), direction, atol=1e-6)
 
 
 class TestStore(
@@ -57,7 +57,7 @@ class TestStore(
     suites.GetMetadataFieldMinMaxTest,
     suites.GetMetadataFieldUniqueValuesTest,
 ):
-    def test_write_documents(self, document_store: KameleonDocumentStore) -> None:
+    def test_write_documents(self, document_store: DocumentStore) -> None:
         """Without a policy an id that is taken is an error."""
         documents = [Document(id="1", content="one"), Document(id="2", content="two")]
         assert document_store.write_documents(documents) == 2

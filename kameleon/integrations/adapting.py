@@ -1,7 +1,7 @@
 """What adapters of several frameworks need. Imports `errors`, `records` and `stores`."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -13,13 +13,13 @@ ALL = 2**53
 """The most records that `RecordStore.list` takes for a limit."""
 
 
-def declare(records: RecordStore, entity: str, text: str) -> None:
-    """Make the entity with one searchable field where it is missing. Raises InvalidInput where it is there and this
-    field of it is not searched."""
+def declare(records: RecordStore, entity: str, text: str, fields: Mapping[str, str]) -> None:
+    """Make the entity with one searchable field, and other fields, where it is missing. Raises InvalidInput where it is
+    there and its field `text` is not searched."""
     try:
         found = records.entity(entity)
     except UnknownEntity:
-        found = records.create_entity(entity, search=[text])
+        found = records.create_entity(entity, search=[text], fields=fields)
     if not any(field.name == text and field.search is not None for field in found.fields):
         raise InvalidInput(
             f"the entity {entity} is of other records: its field {text!r} is not searched. Name another entity, or "

@@ -50,7 +50,7 @@ class KameleonDocumentStore:
         given = provider if model is None else GivenVectors(model)
         self.search = SearchEngine(create_engine(url), given) if isinstance(url, str) else url
         self.entity, self.records = entity, RecordStore(self.search)
-        declare(self.records, entity, "content")
+        declare(self.records, entity, "content", {"meta": "object"})
 
     def to_dict(self) -> dict[str, Any]:
         """Raises InvalidInput where the database is no URL, or one with a password."""

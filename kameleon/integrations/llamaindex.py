@@ -42,7 +42,7 @@ class KameleonVectorStore(types.BasePydanticVectorStore):
     def __init__(self, search: SearchEngine | ForTenant, entity: str = "nodes") -> None:
         super().__init__(entity=entity)  # type: ignore[call-arg]
         self._search, self._records = search, RecordStore(search)
-        declare(self._records, entity, "text")
+        declare(self._records, entity, "text", {"metadata": "object", "ref_doc_id": "text"})
 
     @property
     def client(self) -> SearchEngine | ForTenant:
