@@ -1,5 +1,5 @@
-"""Notes in a SQLite file, written and retrieved by a Haystack pipeline: `python examples/haystack_notes.py`. Offline: the
-bundled model embeds, the documents when they are written and the query when it is searched."""
+"""Notes in a SQLite file, by a Haystack pipeline: `python examples/haystack_notes.py`. Offline: the bundled model
+embeds the documents when they are written, and the query when it is searched."""
 
 import sys
 

@@ -1,5 +1,5 @@
-"""Notes in a SQLite file, indexed and retrieved by LlamaIndex: `python examples/llamaindex_notes.py`. Offline: the bundled
-model embeds."""
+"""Notes in a SQLite file, by an index of LlamaIndex: `python examples/llamaindex_notes.py`. Offline: the bundled model
+embeds."""
 
 import sys
 from typing import Any

@@ -262,9 +262,6 @@ SERVER_QUICK = {
 }
 """Those that `make test` runs over it; `make test-slow` runs all."""
 
-SLOW_SUITES = ("test_haystack_suites.py",)
-"""Suites of other projects: all of their tests are slow."""
-
 SLOW_WHEN_ASYNC = (
     *("test_sessions.py", "test_stateful.py", "test_statements.py"),
     *("test_folding.py", "test_tenant_writing.py"),
@@ -313,8 +310,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_above = item.path.name in SLOW_ON_POSTGRESQL or name in TESTS_SLOW_ON_POSTGRESQL
         is_again = is_again or (is_above and backend_of(item) == "postgresql")
         is_browsed = "browser" in getattr(item, "fixturenames", ())
-        is_theirs = item.path.name in SLOW_SUITES
-        if is_again or is_browsed or is_theirs or name in SLOW.get(item.path.name, ()):
+        if is_again or is_browsed or name in SLOW.get(item.path.name, ()):
             item.add_marker(pytest.mark.slow)
         if backend_of(item) == SERVER_RANKED:
             mark_server_ranked(item, name)

@@ -20,6 +20,8 @@ from kameleon.integrations.haystack import KameleonDocumentStore
 
 from .conftest import Make
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
