@@ -33,6 +33,8 @@ from kameleon import SearchEngine, SearchResults
 from kameleon.testing import HashProvider
 from stress.workloads.models import NAMESPACE as IN_NAMESPACE
 
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # nothing is sent anywhere
+
 SHARED = Path(__file__).parents[2] / "shared"
 SERVER = "KAMELEON_TEST_POSTGRESQL_URL"
 CLUSTER = "KAMELEON_TEST_CITUS_URL"
@@ -288,6 +290,7 @@ SLOW_ON_POSTGRESQL = (
     *("test_verdicts.py", "test_weighting.py", "test_writing.py"),
     *("test_estimating.py", "test_passages.py", "test_results.py", "test_same_model.py"),
     *("test_langchain.py", "test_langgraph.py"),
+    *("test_haystack.py", "test_llamaindex.py"),
 )
 TESTS_SLOW_ON_POSTGRESQL = {
     "test_a_joined_session_is_indexed_in_the_outer_transaction",
