@@ -130,14 +130,17 @@ class Transactions:
             ours = self._connections.identity(own)
         return ours is not None and (theirs == ours or (theirs[-1] is None and theirs[0] == ours[0]))
 
-    def committed(self, work: Callable[[Connection], T], tenants: Tenants = ()) -> T:
-        """Returns what `work` returns in a transaction of its own, which is repeated while others conflict with it."""
+    def committed(
+        self, work: Callable[[Connection], T], tenants: Tenants = (), connection: Connection | None = None
+    ) -> T:
+        """Returns what `work` returns in a transaction of its own, which is repeated while others conflict with it, or
+        in the caller's."""
 
         def attempt() -> T:
-            with self.transaction(tenants=tenants) as conn:
+            with self.transaction(connection, tenants) as conn:
                 return work(conn)
 
-        return self.retried(attempt)
+        return self.retried(attempt, connection)
 
     def retried(self, attempt: Callable[[], T], connection: Connection | None = None) -> T:
         """Returns what `attempt` returns, repeated while other writers conflict with it; in the caller's transaction as
@@ -151,8 +154,8 @@ class Transactions:
             time.sleep(random.uniform(0, PAUSE_S * 2 ** (TRIES - tries_left)))
         raise AssertionError
 
-    def retried_with_less(self, attempt: Callable[[int], T], size: int) -> T:
+    def retried_with_less(self, attempt: Callable[[int], T], size: int, connection: Connection | None = None) -> T:
         """Returns what `attempt` returns for a number of records, repeated with half of them each time that other
         writers conflict with it: they may change one of many in every attempt."""
         sizes = (max(1, size >> tries) for tries in count())
-        return self.retried(lambda: attempt(next(sizes)))
+        return self.retried(lambda: attempt(next(sizes)), connection)
