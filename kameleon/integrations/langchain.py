@@ -125,7 +125,9 @@ class KameleonVectorStore(VectorStore):
         return added
 
     @twins
-    def delete(self, ids: list[str] | None = None, *, filter: Mapping[str, Any] | None = None) -> Steps[bool]:
+    def delete(  # type: ignore[override]
+        self, ids: list[str] | None = None, *, filter: Mapping[str, Any] | None = None
+    ) -> Steps[bool]:
         """Delete documents by id, or those of `filter`; without both, all."""
         yield self._record_verb("delete", ids, where={} if ids is None and filter is None else filter)
         return True
