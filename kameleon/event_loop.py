@@ -1,14 +1,17 @@
-"""An event loop for what threads await. Imports nothing of kameleon's."""
+"""What threads await: on an event loop of kameleon's, or on that of the coroutine that called. Imports nothing of
+kameleon's."""
 
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from sqlalchemy.util import greenlet_spawn
-
 T = TypeVar("T")
+
+LOOKS_EVERY_S = 1.0
+"""How soon a thread sees that the event loop which it waits for has stopped. Chosen, not measured."""
 
 
 class EventLoop:
@@ -46,8 +49,48 @@ class EventLoop:
 
     def call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
         """Call a function of SQLAlchemy's adaptation of a driver, which awaits inside."""
+        from sqlalchemy.util import greenlet_spawn  # a provider alone does not load SQLAlchemy
+
         return self.wait(greenlet_spawn(function, *args, **options))
 
 
 async def awaited(awaitable: Awaitable[T]) -> T:
     return await awaitable
+
+
+_calling: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("kameleon_calling", default=None)
+"""The event loop whose coroutine awaits what this context does on a thread."""
+
+
+async def on_a_thread_of(call: Callable[[], T]) -> T:
+    """What the call returns on a thread; `on_calling_loop` leads from there to the loop that runs now."""
+    loop = asyncio.get_running_loop()
+
+    def run() -> T:
+        _calling.set(loop)
+        return call()
+
+    return await asyncio.to_thread(run)
+
+
+def calling_loop() -> asyncio.AbstractEventLoop | None:
+    """The running event loop whose coroutine awaits what is done here; None where a plain call does it."""
+    loop = _calling.get()
+    return loop if loop is not None and loop.is_running() else None
+
+
+def on_calling_loop(loop: asyncio.AbstractEventLoop, verb: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """What the verb returns, awaited on the loop while this thread waits. Raises RuntimeError where the loop stops."""
+
+    async def called() -> T:
+        return await verb(*args)
+
+    future = asyncio.run_coroutine_threadsafe(called(), loop)
+    try:
+        while not wait([future], LOOKS_EVERY_S).done:
+            if not loop.is_running():
+                raise RuntimeError("the event loop of the coroutine that called has stopped")
+        return future.result()
+    except BaseException:  # an interrupt of this thread, too, ends what is awaited for it
+        future.cancel()
+        raise
