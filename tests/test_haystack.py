@@ -140,7 +140,7 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.Monk
     pipeline.add_component("words", KameleonKeywordRetriever(store, top_k=1, filter_policy="merge"))
     pipeline.add_component("vectors", KameleonEmbeddingRetriever(store, options={"min_similarity": 0.5}))
     pipeline.add_component("both", KameleonHybridRetriever(store))
-    loaded = Pipeline.loads(pipeline.dumps())
+    loaded = Pipeline.loads(pipeline.dumps(), allowed_modules=["kameleon.integrations.haystack"])
     asked = {
         "words": {"query": "fox"},
         "vectors": {"query_embedding": [1.0, 0.0]},
