@@ -1,4 +1,4 @@
-"""What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the namespaces of a
+"""What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the groups of verbs of a
 SearchEngine. Imports `values`, `errors`, `content`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
 `query_rules`, `judgements`, `existing_tables` and `tenants`."""
 
@@ -192,8 +192,8 @@ class CacheAdministration:
             return caching.clear(conn, self._index.tables.embedding_cache, unused_since)
 
 
-class Namespaces:
-    """The namespaces of a SearchEngine, whose index `index` is."""
+class VerbGroups:
+    """The groups of verbs of a SearchEngine, whose index `index` is."""
 
     index: Index
 

@@ -14,7 +14,7 @@ from kameleon.search import selecting
 from kameleon.stores.filters import Comparison, Group, parse_filter
 from kameleon.testing import HashProvider
 
-from .conftest import Indexes, ids, with_server
+from .conftest import Indexes, ids, with_namespaces, with_server
 
 RECORDS: list[dict[str, Any]] = [
     {
@@ -43,7 +43,7 @@ RECORDS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(params=with_server("sqlite", "sqlite-vec", "postgresql"))
+@pytest.fixture(params=with_namespaces(*with_server("sqlite", "sqlite-vec", "postgresql")))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
