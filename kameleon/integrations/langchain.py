@@ -35,7 +35,7 @@ def provider(embedding: Embeddings, model_name: str | None = None, **limits: Any
     return CallableProvider(
         lambda texts: embedding.embed_documents(list(texts)),
         query=embedding.embed_query,
-        adocuments=embedding.aembed_documents,
+        adocuments=lambda texts: embedding.aembed_documents(list(texts)),
         aquery=embedding.aembed_query,
         model_name=next((name for name in names if isinstance(name, str)), type(embedding).__name__),
         **limits,
