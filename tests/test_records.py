@@ -25,10 +25,10 @@ from kameleon.errors import (
 from kameleon.search.syntax import parse
 from kameleon.testing import HashProvider
 
-from .conftest import ids, with_server
+from .conftest import ids, with_namespaces, with_server
 
 
-@pytest.fixture(params=with_server("sqlite", "sqlite-memory", "postgresql"))
+@pytest.fixture(params=with_namespaces(*with_server("sqlite", "sqlite-memory", "postgresql")))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -161,6 +161,7 @@ class RunAnswer(BaseModel):
 class StatusAnswer(BaseModel):
     version: str
     writes: bool
+    namespace: str | None
     entities: list[IndexStatus]
     generations: list[GenerationAnswer]
     reindex: RunAnswer | None

@@ -1,5 +1,5 @@
 """Transactions of the engine's own, and work inside the caller's: opened, their errors translated, repeated. Imports
-`values`, `errors`, `urls` and `database`."""
+`values`, `errors`, `memory_pool`, `urls` and `database`."""
 
 import random
 import time
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, QueuePool
 
 from ..database import is_same_place
 from ..errors import InvalidInput, Outdated, StorageError, TransactionConflict
+from ..memory_pool import share_a_connection
 from ..urls import shown
 from ..values import Tenants
 from .protocols import Store
@@ -115,7 +116,7 @@ class Transactions:
     def _is_of_this_database(self, connection: Connection) -> bool:
         """Whether it is of the engine's pool, its URL, or its database by another URL; a replica serves for reading."""
         engine = connection.engine
-        if engine.pool is self.engine.pool:
+        if engine.pool is self.engine.pool or share_a_connection(engine.pool, self.engine.pool):
             return True
         if engine not in self._known:
             self._known[engine] = is_same_place(engine.url, self.engine.url) or self._is_same_database(connection)

@@ -55,7 +55,7 @@ BY_OTHERS = {
     "Registry.prune Registry.cancel Registry.forget Registry.drop_tables Worker.run Worker.work rebuild "
     "RecordStore.alter_entity RecordStore.rename_entity RecordStore.drop_entity "
     "Coroutines.aalter_entity Coroutines.arename_entity Coroutines.adrop_entity Administration.index_class keep "
-    "Administration.sizes Administration.tenants Namespaces.table ExistingTables.define ExistingTables.plan "
+    "Administration.sizes Administration.tenants VerbGroups.table ExistingTables.define ExistingTables.plan "
     "ExistingTables.add ExistingTables.status ExistingTables.get ExistingTables.list ExistingTables.refresh "
     "ExistingTables.remove",
     "writes or deletes, and returns nothing of the index": "Administration.drop_tenant Administration.import_tenant "
