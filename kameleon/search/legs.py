@@ -329,7 +329,7 @@ class LegSearch:
     def _stored_embedding(self, generation: Generation, like: Ref) -> "Vector | None":
         import numpy as np
 
-        stored = self._store.embeddings.vector_of(self._connection, generation, like)
+        stored = self._store.embeddings.vectors_at(self._connection, generation, [like]).get(like)
         if stored is not None:
             return np.frombuffer(stored, "<f4")
         missing = f"{like.entity} {like.id} has no embedding: `kameleon embeddings sync` makes what is missing"

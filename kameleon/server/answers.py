@@ -79,6 +79,10 @@ class RecordsAnswer(BaseModel):
     cursor: str | None
 
 
+class CountAnswer(BaseModel):
+    count: int
+
+
 class RefusedText(BaseModel):
     entity: str
     id: str
@@ -105,6 +109,7 @@ class InsertAnswer(BaseModel):
     created_entity: str | None
     unsearched: list[str]
     keyword_only: list[str]
+    ids: list[str]
 
 
 class DeleteAnswer(BaseModel):
@@ -158,6 +163,7 @@ class RunAnswer(BaseModel):
 class StatusAnswer(BaseModel):
     version: str
     writes: bool
+    namespace: str | None
     entities: list[IndexStatus]
     generations: list[GenerationAnswer]
     reindex: RunAnswer | None
