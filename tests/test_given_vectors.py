@@ -96,6 +96,37 @@ def test_a_record_without_text_may_have_a_vector(search: SearchEngine) -> None:
     assert nearest(search, "2")[0] == "picture"
 
 
+def test_vectors_of_empty_texts_are_found_by_a_vector(search: SearchEngine) -> None:
+    report = search.index_records_batch([("X", "1", ""), ("X", "2", "red fox")], embeddings=VECTORS[:2])
+    assert (report.indexed, report.reused, report.pending) == (2, 2, 0)
+    empty: list[dict[str, Any]] = [{"id": "a", "title": ""}, {"id": "b"}, {"id": "c", "title": None}]
+    assert RecordStore(search).insert("P", empty, embeddings=VECTORS).index.pending == 0
+    assert ids(search.search(vector=[1.0, 0.1, 0.0], entity="X")) == ["1", "2"]
+    found = search.search(vector=[1.0, 0.1, 0.0], entity="P", highlight=True, passages=1, vectors=True)
+    assert [(hit.id, hit.matched_text, hit.passages) for hit in found] == [("a", "", ()), ("b", "", ()), ("c", "", ())]
+    assert ids(search.search(vector=[1.0, 0.1, 0.0], entity="P", min_similarity=0.9)) == ["a"]
+    assert search.sync().pending == 0
+    assert [finding.check for finding in examine(search) if finding.severity != "note"] == []
+
+
+def test_an_index_moves_from_given_vectors_to_a_model_and_not_back(
+    make: Make, search: SearchEngine, provider: HashProvider
+) -> None:
+    RecordStore(search).insert("D", RECORDS, embeddings=VECTORS)
+    owner = make(provider)
+    with pytest.raises(ModelMismatch, match="move the index"):
+        owner.search("fox", mode="vector")
+    report = owner.reindex()
+    assert (report.action, report.switched, report.failed) == ("built", True, 0)
+    assert set(ids(owner.search("fox", mode="vector"))[:2]) == {"1", "2"}
+    for given in (search, make(GivenVectors("another", 3))):
+        with pytest.raises(InvalidInput, match="come from outside"):
+            given.reindex()
+    with pytest.raises(ModelMismatch, match="an index of their own"):
+        make(GivenVectors("another", 3)).search(vector=[1.0, 0.0, 0.0])
+    assert ids(search.search(vector=[1.0, 0.1, 0.0]))[0] == "1"
+
+
 def test_the_last_vector_of_an_id_is_stored_and_the_first_where_ids_are_ignored(search: SearchEngine) -> None:
     store = RecordStore(search)
     twice = [{"id": "1", "title": "red"}, {"id": "1", "title": "blue"}, {"id": "2", "title": "x"}]

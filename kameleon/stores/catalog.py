@@ -109,10 +109,10 @@ def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
     here = f"{provider.model_name} ({provider.dimensions}){origin(provider.options)}"
     if there == here.replace(f"({provider.dimensions})", f"({provider.dimensions} dimensions)"):
         here += ", of other weights, pooling, prefixes or revision"
-    return (
-        f"the index holds embeddings of {there}, this engine's provider is {here}. Use the index's model, or move the "
-        f"index to this one: {command(provider)}"
-    )
+    way = f"move the index to this one: {command(provider)}"
+    if getattr(provider, "is_given", False):  # nothing can make its vectors of the records that are there
+        way = "give these vectors to an index of their own: SearchEngine(engine, provider, namespace='…')"
+    return f"the index holds embeddings of {there}, this engine's provider is {here}. Use the index's model, or {way}"
 
 
 def origin(options: Mapping[str, Any]) -> str:
