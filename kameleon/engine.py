@@ -19,7 +19,7 @@ from .indexing.writer import Indexing, Progress
 from .orm import syncing
 from .orm.callers import attach, connection_within, sessions_of
 from .orm.queries import Queries
-from .search.query import SearchOptions, TenantOption
+from .search.options import SearchOptions, TenantOption
 from .stores.factory import StoreOptions
 from .tenants import ForTenant
 from .values import (

@@ -30,7 +30,7 @@ from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.documents import record_document, results_document
 from kameleon.entities import describe
 from kameleon.errors import DatabaseLocked, DatabaseUnavailable, ProviderUnavailable, StorageError
-from kameleon.search.query import SearchOptions, TenantOption
+from kameleon.search.options import SearchOptions, TenantOption
 from kameleon.server import app
 from kameleon.server.models import PYTHON_ALONE, SearchRequest
 from kameleon.server.problems import of_kameleon

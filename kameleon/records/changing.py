@@ -14,6 +14,7 @@ from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref, Tenants
 from .definitions import Definitions
 from .entities import fields_of, record_entry, with_fields
+from .reading import checked_ids
 from .rows import Key, Row, changed_row
 from .stored import StoredRows, condition
 from .tenants import of_tenants, tenants_named
@@ -145,9 +146,7 @@ class Changing:
         return [Ref(entity, row.id, row.tenant) for row in connection.execute(gone)]
 
     def _of_ids(self, ids: Iterable[str | int]) -> list[ColumnElement[bool]]:
-        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-            raise InvalidInput(f"ids is a list; for one, use [{seen(ids)}]")
-        wanted = sorted({check_id(id_) for id_ in ids})
+        wanted = sorted(set(checked_ids(ids)))
         return [self._rows.table.c.id.in_(part) for part in parts(wanted, IDS_A_STATEMENT)]
 
     def _matching(self, definition: Entity, where: Mapping[str, Any] | None) -> ColumnElement[bool]:

@@ -22,6 +22,8 @@ class Verbs(Protocol):
     def entity(self, name: str) -> Entity: ...
     def insert(self, *args: Any, **options: Any) -> InsertReport: ...
     def get(self, *args: Any, **options: Any) -> Record: ...
+    def get_many(self, *args: Any, **options: Any) -> "list[Record]": ...
+    def count(self, *args: Any, **options: Any) -> int: ...
     def list(self, *args: Any, **options: Any) -> "list[Record]": ...
     def update(self, *args: Any, **options: Any) -> Any: ...
     def delete(self, *args: Any, **options: Any) -> int: ...
@@ -55,6 +57,31 @@ class Coroutines:
     ) -> Record:
         """`get`, as `aentity`."""
         return await on_a_thread(self.index, partial(self.get, entity, id, tenant=tenant), session)
+
+    async def aget_many(
+        self: "Verbs",
+        entity: str,
+        ids: Iterable[str | int],
+        *,
+        vectors: bool = False,
+        tenant: object = None,
+        session: "AsyncSession | None" = None,
+    ) -> "list[Record]":
+        """`get_many`, as `aentity`."""
+        return await on_a_thread(
+            self.index, partial(self.get_many, entity, ids, vectors=vectors, tenant=tenant), session
+        )
+
+    async def acount(
+        self: "Verbs",
+        entity: str,
+        *,
+        where: Mapping[str, Any] | None = None,
+        tenant: object = None,
+        session: "AsyncSession | None" = None,
+    ) -> int:
+        """`count`, as `aentity`."""
+        return await on_a_thread(self.index, partial(self.count, entity, where=where, tenant=tenant), session)
 
     async def alist(
         self: "Verbs", entity: str, *, session: "AsyncSession | None" = None, **options: Any

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
-from sqlalchemy import Connection, tuple_
+from sqlalchemy import Connection
 
 from ..boosts import Boosts
-from ..content import Content, SearchFields, bound_tenant, check_entity, check_id, check_tenant
-from ..errors import InvalidInput, RecordMissing, seen
+from ..content import Content, SearchFields, bound_tenant, check_entity
+from ..errors import InvalidInput
 from ..indexing.ahead import batches_ahead, embed_ahead
 from ..indexing.embedded import Ahead
 from ..indexing.given import given_embeddings
@@ -27,24 +27,20 @@ from .administering import Administering
 from .changing import Changing, checked_patch
 from .coroutines import Coroutines
 from .definitions import Definitions
-from .entities import by_keyword_alone, fields_of, record_entry, unsearched, with_fields
+from .entities import by_keyword_alone, record_entry, unsearched, with_fields
 from .loading import FilesLoading
+from .reading import Reading
 from .rows import OnConflict, check_on_conflict, checked_rows, resolve
-from .stored import StoredRows, condition
-from .tenants import of_tenants, tenant_named, tenants_named
+from .stored import StoredRows
 from .values import AlterReport as AlterReport
 from .values import InsertReport as InsertReport
 from .values import Record as Record
-from .values import make_record
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-MAX_LIMIT = 2**53
-"""Bounds `limit` and `offset` to what JSON can hold exactly."""
 
-
-class RecordStore(Coroutines, FilesLoading):
+class RecordStore(Coroutines, FilesLoading, Reading):
     """Records of declared entities in the database of a SearchEngine; of one tenant, those of a
     `search.for_tenant("t1")`.
 
@@ -56,7 +52,6 @@ class RecordStore(Coroutines, FilesLoading):
         self.search: Any = search
         self._bound: str | None = getattr(search, "tenant", None)
         self.index = search.index
-        self._table = self.index.tables.records
         self._rows = StoredRows(self.index)
         self._definitions = Definitions(self.index, may_create=self._bound is None)
         self._changing = Changing(self.index, self._definitions, self._bound)
@@ -225,59 +220,6 @@ class RecordStore(Coroutines, FilesLoading):
         """How many batches of so many records `embed_ahead` is to be called for at a time, on threads; 0 where that
         gains nothing."""
         return batches_ahead(self.index, batch_size)
-
-    def get(
-        self,
-        entity: str,
-        id: str | int,
-        *,
-        tenant: object = None,
-        connection: Connection | None = None,
-        session: "Session | None" = None,
-    ) -> Record:
-        """Raises UnknownEntity, RecordMissing."""
-        connection = connection_within(self.index, connection, session, "aget")
-        definition = self.entity(entity, connection=connection)
-        owner = tenant_named(definition, bound_tenant(self._bound, tenant))
-        own = of_tenants(self._table, definition, (owner,))
-        with self.index.reading(connection, (owner,)) as conn:
-            row = conn.execute(self._table.select().where(*own, self._table.c.id == check_id(id))).one_or_none()
-        if row is None:
-            raise RecordMissing(f"{entity} has no record {str(id)!r:.80}")
-        return make_record(row)
-
-    def list(
-        self,
-        entity: str,
-        *,
-        where: Mapping[str, Any] | None = None,
-        tenant: object = None,
-        limit: int = 100,
-        offset: int = 0,
-        after: Record | None = None,
-        connection: Connection | None = None,
-        session: "Session | None" = None,
-    ) -> "list[Record]":
-        """Records by id, those of `where`; of one tenant, of several or of all. `after` is the last record of the page
-        before, however many these are. Raises UnknownEntity, InvalidFilter."""
-        for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
-            if not isinstance(value, int) or not least <= value <= MAX_LIMIT:
-                raise InvalidInput(f"{name} is a whole number from {least} to {MAX_LIMIT}, not {seen(value, 40)}")
-        connection = connection_within(self.index, connection, session, "alist")
-        definition = self.entity(entity, connection=connection)
-        table = self._table
-        tenants = tenants_named(definition, bound_tenant(self._bound, tenant))
-        statement = table.select().where(*of_tenants(table, definition, tenants))
-        if where:
-            statement = statement.where(condition(self.index, where, fields_of(definition)))
-        order = [table.c.id] if tenants is not None and len(tenants) == 1 else [table.c.id, table.c.tenant]
-        if after is not None:
-            statement = statement.where(
-                tuple_(table.c.id, table.c.tenant) > (check_id(after.id), check_tenant(after.tenant))
-            )
-        with self.index.reading(connection, tenants or ()) as conn:
-            rows = conn.execute(statement.order_by(*order).limit(limit).offset(offset)).all()
-        return [make_record(row) for row in rows]
 
     @overload
     def update(

@@ -18,6 +18,8 @@ class Record:
     created_at: datetime
     updated_at: datetime
     tenant: str = ""
+    vector: tuple[float, ...] | None = None
+    """As it is stored, of length 1; None where it was not requested, or the record has none of its present content."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,10 @@ class ByRecordStore(ByHand):
             yield ("aget", id_), self.observed(store.aget, "Parcel", id_)
         yield "load_files", self.load(store.load_files, "fox.md", "whale.md")
         yield "aload_files", self.load(store.aload_files, "fox.md")
+        for name, read in (("get_many", store.get_many), ("aget_many", store.aget_many)):
+            yield name, self.observed(read, "Parcel", [500, *self.written], vectors=True)
+        for name, counted in (("count", store.count), ("acount", store.acount)):
+            yield name, self.observed(counted, "Parcel", where={"size": {"$gt": 1}})
         yield "list", self.observed(store.list, "Parcel", where={"size": {"$gt": 1}})
         yield "entities", self.observed(store.entities)
         yield "entity", self.observed(store.entity, "Parcel")

@@ -1,5 +1,5 @@
 """Connections, transactions and the write lock in SQLite, which has one writer at a time. Imports `values`, `errors`,
-`forking` and `sqlalchemy_internals`."""
+`forking`, `memory_pool` and `sqlalchemy_internals`."""
 
 import os
 import time
@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ...errors import InvalidInput, KameleonError, StorageError
 from ...forking import watch
+from ...memory_pool import ConnectionInUse
 from ...sqlalchemy_internals import commits_each_statement, has_room
 from ...values import Ref, Tenants
 from ..names import Names
@@ -46,6 +47,8 @@ class SQLiteConnections:
     def translating(self) -> Iterator[None]:
         try:
             yield
+        except ConnectionInUse as error:
+            raise StorageError(str(error)) from error
         except DBAPIError as error:
             raise storage_error(error.orig or error, self._engine.url.database) from error
         except self._engine.dialect.loaded_dbapi.Error as error:  # of statements on the driver's connection

@@ -14,7 +14,7 @@ from ..tables import instant, parts, utc
 from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, Part, stored_entry
 from . import statements as sql
 from .embedding_log import log_change, tenant_of
-from .rows import ROWS_A_STATEMENT, as_json, fetched, of_tenants, present, readable, timestamp
+from .rows import ROWS_A_STATEMENT, as_json, fetched, keys_of, of_tenants, present, readable, timestamp
 
 LAST_ID = 2**63 - 1
 
@@ -79,9 +79,10 @@ class SQLiteEmbeddings:
         if pairs and connection.exec_driver_sql(statement, pairs).rowcount:
             log_change(self._names, connection, [doc for pair in pairs for doc in pair.values()])
 
-    def vector_of(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
-        statement = text(self._names(sql.EMBEDDING_OF).format(number=generation.number))
-        found: bytes | None = connection.scalar(statement, ref._asdict())
+    def vectors_at(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> dict[Ref, bytes]:
+        statement, found = self._names(sql.EMBEDDINGS_AT).format(number=generation.number), dict[Ref, bytes]()
+        for part in parts(refs, ROWS_A_STATEMENT):
+            found.update((part[place], vector) for place, vector in fetched(connection, statement, keys_of(part)))
         return found
 
     def vectors_of(self, connection: Connection, generation: Generation, docs: Sequence[int]) -> dict[int, bytes]:

@@ -1,5 +1,5 @@
 """SQLite's statements of the keyword index that differ from PostgreSQL's: reads at once, many rows, the write lock.
-Imports this package alone."""
+Imports `memory_pool`."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
+from ...memory_pool import OneConnection
 from ..names import DEFAULT, Names
 from ..own_connections import is_own, own_connection, own_driver
 from .rows import fetched
@@ -111,6 +112,8 @@ class SQLitePostings:
         if isinstance(pool, StaticPool):
             shared = pool.connection.dbapi_connection
             return shared is None or not shared.in_transaction
+        if isinstance(pool, OneConnection):
+            return not pool.is_in_use_here()
         if isinstance(pool, SingletonThreadPool):
             with own_connection(engine) as connection:
                 return not own_driver(connection).in_transaction

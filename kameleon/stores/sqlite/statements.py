@@ -329,10 +329,10 @@ OF_TENANTS, OF_ALL_TENANTS = (
 """,
 )
 
-EMBEDDING_OF = """
-    SELECT e.embedding FROM kdb_search AS s
-      JOIN kdb_embedding_g{number} AS e ON e.search_id = s.id AND e.content_hash = s.content_hash
-    WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
+EMBEDDINGS_AT = f"""
+    SELECT k.key, e.embedding FROM {THESE}
+      JOIN kdb_embedding_g{{number}} AS e ON e.search_id = s.id AND e.content_hash = s.content_hash AND e.passage = 0
+    WHERE e.embedding IS NOT NULL
 """
 
 FIRST_EMBEDDINGS = """
