@@ -31,7 +31,7 @@ PEERS = {
 }
 SECONDS = 600
 SIZE = text("""
-    SELECT sum(pg_total_relation_size(oid)) FROM pg_class
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class
     WHERE relkind = 'r' AND relnamespace = CAST(current_schema() AS regnamespace)
 """)
 
