@@ -140,7 +140,7 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.Monk
     pipeline.add_component("words", KameleonKeywordRetriever(store, top_k=1, filter_policy="merge"))
     pipeline.add_component("vectors", KameleonEmbeddingRetriever(store, options={"min_similarity": 0.5}))
     pipeline.add_component("both", KameleonHybridRetriever(store))
-    loaded = Pipeline.loads(pipeline.dumps())
+    loaded = Pipeline.loads(pipeline.dumps(), allowed_modules=["kameleon.integrations.haystack"])
     asked = {
         "words": {"query": "fox"},
         "vectors": {"query_embedding": [1.0, 0.0]},
@@ -160,3 +160,12 @@ def test_an_engine_or_a_password_is_not_saved(search: SearchEngine) -> None:
         KameleonDocumentStore(search).to_dict()
     with pytest.raises(InvalidInput, match="leave both out"):
         KameleonDocumentStore(search, model="two")
+
+
+def test_more_documents_than_a_statement_reads_come_with_their_embeddings(make: Make) -> None:
+    store = KameleonDocumentStore(make(GivenVectors("two")))
+    documents = [Document(id=f"{n:04}", content="fox", embedding=[0.0, 1.0], meta={"n": n}) for n in range(1001)]
+    assert store.write_documents(documents) == 1001
+    assert store.filter_documents() == documents
+    assert store.count_documents_by_filter({"field": "meta.n", "operator": ">=", "value": 1000}) == 1
+    assert store.get_metadata_field_min_max("n") == {"min": 0, "max": 1000}

@@ -19,7 +19,7 @@ def declare(records: RecordStore, entity: str, text: str, fields: Mapping[str, s
     try:
         found = records.entity(entity)
     except UnknownEntity:
-        found = records.create_entity(entity, search=[text], fields=fields)
+        found = records.create_entity(entity, search=[text], fields=fields, exist_ok=True)
     if not any(field.name == text and field.search is not None for field in found.fields):
         raise InvalidInput(
             f"the entity {entity} is of other records: its field {text!r} is not searched. Name another entity, or "
