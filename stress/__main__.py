@@ -89,7 +89,7 @@ def main(
     triggers     what raw inserts, updates and deletes of a table cost with triggers, and without
     server       8 clients of the API against the library in 8 threads; first paint and keystrokes of the page
     servers      1,000 texts on a healthy, a slow, a limited and a half-broken embeddings server
-    peers        Chroma, LanceDB, txtai, langchain-postgres and SQL by hand, side by side
+    peers        Chroma, LanceDB, txtai, zvec, Qdrant Edge, bm25s, langchain-postgres, pg_textsearch and SQL by hand
     beside       searches beside a bulk sync of the same process, with each kind of provider
     sessions     --rows random steps of sessions, compared with the tables after each commit
     crash        --rounds kills on every path that writes, and full and read-only disks

@@ -1,5 +1,6 @@
 """The run that compares other systems with kameleon: how it judges answers, and that ours and SQL by hand work."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from stress import peers
 from stress.peers import judging, showing
+from stress.peers.environments import REQUIREMENTS
 from stress.peers.scripts.by_hand_peer import OnSQLite
 from stress.peers.scripts.given import WARM, Peer, measure, read
 from stress.peers.scripts.ours_peer import Ours
@@ -62,16 +64,34 @@ def test_a_peer_that_fails_is_reported_with_its_reason(tmp_path: Path) -> None:
     assert peers.answers("nobody", "sqlite", tmp_path)["failed"].endswith("No module named scripts.nobody_peer")
 
 
+@pytest.mark.parametrize("peer", sorted({*peers.PEERS["sqlite"], *peers.PEERS["postgresql"]} - {"ours", "by_hand"}))
+def test_a_peer_has_a_script_requirements_and_a_name(peer: str) -> None:
+    assert (Path(peers.__file__).parent / "scripts" / f"{peer}_peer.py").is_file()
+    assert peer in REQUIREMENTS
+    assert peer in showing.NAMES
+
+
+@pytest.mark.parametrize(("name", "peer"), [("zvec", "Zvec"), ("qdrant_edge", "QdrantEdge"), ("bm25s", "Bm25s")])
+def test_a_peer_that_is_installed_finds_what_it_was_given(name: str, peer: str, tmp_path: Path) -> None:
+    pytest.importorskip(name, exc_type=ImportError)
+    judged = run_of(getattr(import_module(f"stress.peers.scripts.{name}_peer"), peer), tmp_path)
+    assert (judged["recall_at_10"], judged["found_at_10"]) == (1.0, 1.0)
+
+
 @pytest.mark.parametrize("peer", [Ours, OnSQLite])
 def test_what_runs_in_this_environment_finds_what_it_was_given(peer: type[Peer], tmp_path: Path) -> None:
     if peer is OnSQLite:
         pytest.importorskip("pysqlite3")
+    judged = run_of(peer, tmp_path)
+    assert (judged["recall_at_10"], judged["found_at_10"]) == (1.0, 1.0)
+
+
+def run_of(peer: type[Peer], tmp_path: Path) -> Any:
     texts = [f"passage {n} of {'ab'[n % 2]} about matter{n}" for n in range(50)]
     questions = [f"matter{n}" for n in range(WARM + 10)]
     vectors, query_vectors = peers.give(tmp_path, texts, questions)
     store = tmp_path / "store"
     store.mkdir()
     result: Any = measure(peer(), read(tmp_path, store, ""))
-    judged = judging.judged(result, texts, vectors, query_vectors[WARM:], range(WARM, WARM + 10))
-    assert (judged["recall_at_10"], judged["found_at_10"]) == (1.0, 1.0)
     assert peers.size(store) > 0
+    return judging.judged(result, texts, vectors, query_vectors[WARM:], range(WARM, WARM + 10))

