@@ -1,5 +1,5 @@
-"""What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the namespaces of a
-SearchEngine. Imports `values`, `errors`, `content`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
+"""What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the groups of verbs
+of a SearchEngine. Imports `values`, `errors`, `content`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
 `query_rules`, `judgements`, `existing_tables` and `tenants`."""
 
 from collections.abc import Iterable, Mapping
@@ -192,8 +192,8 @@ class CacheAdministration:
             return caching.clear(conn, self._index.tables.embedding_cache, unused_since)
 
 
-class Namespaces:
-    """The namespaces of a SearchEngine, whose index `index` is."""
+class VerbGroups:
+    """The groups of verbs of a SearchEngine, whose index `index` is."""
 
     index: Index
 

@@ -187,7 +187,7 @@ def test_the_help_describes_every_option_that_it_lists() -> None:
     assert [(name, flag) for name, flag, text in listed if not text] == []
 
 
-EVERYWHERE = {"-d", "--database", "--json", "-h", "--help"}
+EVERYWHERE = {"-d", "--database", "--namespace", "--json", "-h", "--help"}
 
 
 def test_the_page_of_the_command_has_a_section_for_each_and_a_row_for_each_option() -> None:

@@ -70,7 +70,7 @@ NEAREST = """
 # a gate shuts is not begun.
 INDEX = "index AS MATERIALIZED (SELECT {has_index} AS is_there)"
 ALLOWED = """allowed AS MATERIALIZED (
-      SELECT kdb_records.tenant, kdb_records.entity_name, kdb_records.id AS record_id FROM {records}
+      SELECT records.tenant, records.entity_name, records.id AS record_id FROM {records} AS records
       WHERE {condition} LIMIT :narrow
     )"""
 ALLOWED_AMONG = """allowed AS MATERIALIZED (

@@ -60,7 +60,8 @@ def no_tables(file: str | None) -> str:
     """Which calls make the tables; where those of a database in memory are."""
     made = (
         "kameleon's tables are not in this database. `kameleon table add TABLE --text COLUMN` or `kameleon data insert "
-        "ENTITY < FILE` makes them, or SearchEngine(engine); with create_tables=False a migration must"
+        "ENTITY < FILE` makes them, or SearchEngine(engine); with create_tables=False a migration must, and "
+        "with namespace= those of that namespace are looked for"
     )
     return (
         made
