@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import KameleonError as KameleonError
 
+__version__ = "0.1.0"
+"""The one place of the version: the package's metadata are made of it."""
+
 if TYPE_CHECKING:
     from .content import Field as Field
     from .database import create_async_engine as create_async_engine

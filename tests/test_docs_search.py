@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
+from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
 
 import kameleon
@@ -90,7 +91,7 @@ def test_the_search_box_of_the_site_shows_sections_and_leads_to_them(
 
 def test_a_server_of_files_alone_keeps_the_search_of_the_theme(tmp_path: Path, browser: WebDriver) -> None:
     build_site.build(tmp_path)
-    with serving(docs_search.StaticFiles(directory=tmp_path / build_site.SITE, html=True)) as address:
+    with serving(StaticFiles(directory=tmp_path / build_site.SITE, html=True)) as address:
         browser.get(f"{address}/docs/limits/")
         until(
             browser,

@@ -110,6 +110,19 @@ REFERENCE: Mapping[str, tuple[str, Sequence[str]]] = {
             "kameleon.embeddings.EmbeddingReport",
         ),
     ),
+    "integrations": (
+        "Adapters of frameworks",
+        (
+            "kameleon.integrations.langchain.KameleonVectorStore",
+            "kameleon.integrations.langchain.KameleonRetriever",
+            "kameleon.integrations.langgraph.KameleonStore",
+            "kameleon.integrations.llamaindex.KameleonVectorStore",
+            "kameleon.integrations.haystack.KameleonDocumentStore",
+            "kameleon.integrations.haystack.KameleonEmbeddingRetriever",
+            "kameleon.integrations.haystack.KameleonKeywordRetriever",
+            "kameleon.integrations.haystack.KameleonHybridRetriever",
+        ),
+    ),
     "operating": (
         "Operating it",
         (

@@ -4,14 +4,18 @@ An editable install finds files that a wheel lacks: a package missing from `pack
 `package-data`. So the wheel runs in a temporary folder, where nothing of the checkout can be imported. The server's
 page is compared file by file: its packages are not installed there.
 
+With --lowest its direct dependencies are those of the lowest versions that `pyproject.toml` allows, else the newest.
+
 With --types it installs the extras and pyright, too, and verifies that the public names are typed completely. That is
 no part of `make check`: pyright needs Node.js, and downloads one where there is none.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,7 +48,8 @@ def main() -> None:
         verify_page(wheel)
         venv.create(folder / "venv", with_pip=True)
         scripts = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
-        run(folder, scripts / "python", *PIP, "install", f"{wheel}[all]" if "--types" in sys.argv else wheel)
+        chosen = ("--constraint", lowest(folder)) if "--lowest" in sys.argv else ()
+        run(folder, scripts / "python", *PIP, "install", *chosen, f"{wheel}[all]" if "--types" in sys.argv else wheel)
         run(folder, scripts / "python", "-I", "-c", SEARCH)
         run(folder, scripts / "kameleon", "--version")
         run(folder, scripts / "kameleon", "--help", is_quiet=True)
@@ -67,6 +72,17 @@ def verify_types(folder: Path, scripts: Path) -> None:
     run(folder, scripts / "python", *PIP, "install", "pyright")
     os.environ["PATH"] = os.pathsep.join([str(scripts), os.environ["PATH"]])
     run(folder, scripts / "pyright", "--verifytypes", "kameleon", "--ignoreexternal")
+
+
+def lowest(folder: Path) -> Path:
+    """A file of constraints: each dependency at its lower bound."""
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    bounds = [re.match(r"([\w-]+)>=([\d.]+)", need) for need in needed]
+    if not all(bounds):
+        raise SystemExit(f"a dependency in pyproject.toml has no lower bound: {', '.join(needed)}")
+    constraints = folder / "lowest.txt"
+    constraints.write_text("".join(f"{bound[1]}=={bound[2]}\n" for bound in bounds if bound), "utf-8")
+    return constraints
 
 
 def build(folder: Path) -> Path:

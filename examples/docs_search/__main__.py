@@ -4,8 +4,8 @@
     python -m examples.docs_search
 
 Each section of the built pages is a record, whose id is its address. What has changed since the last start is indexed,
-and the rest is left as it is. The site is served at /, kameleon's API below /kameleon; `search.js`, which is part of the
-site, puts a search box on each page where it finds that API. On a server of files alone the theme's own search stays.
+and the rest is left as it is. The site is served at /, kameleon's API below /kameleon; `search.js`, a part of the site,
+puts a search box on each page where it finds that API. On a server of files alone the theme's own search stays.
 """
 
 import argparse
