@@ -127,6 +127,7 @@ SLOW = {
         "test_forked_workers_of_an_async_engine_answer",
     ],
     "test_gunicorn.py": ["test_preloaded_workers_answer"],
+    "test_haystack.py": ["test_more_documents_than_a_statement_reads_come_with_their_embeddings"],
     "test_hostile.py": ["test_hostile_input_is_stored_unchanged_or_refused_with_our_errors"],
     "test_identity.py": ["test_a_fingerprint_is_equal_in_every_process"],
     "test_importers.py": [
