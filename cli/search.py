@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
 import kameleon
-from kameleon.documents import as_json, results_document
-from kameleon.errors import UNPRINTABLE, StorageError
+from kameleon.documents import as_json
+from kameleon.errors import UNPRINTABLE, StorageError, seen
 from kameleon.values import Bucket, LegScore
 
 from .app import App, common, echo, importing, naming_records, parse_object, pass_app
@@ -39,6 +39,14 @@ def searching(command: F) -> F:
             help="Show so many of the best passages of each hit, with their places in its text.",
         ),
         click.option("--explain", is_flag=True, help="Show each leg's score of each hit, and what it cost."),
+        click.option(
+            "--vectors", is_flag=True, help="Give the embedding of each hit, in the --json output, which this needs."
+        ),
+        click.option(
+            "--min-similarity",
+            type=click.FloatRange(-1, 1),
+            help="Only hits whose embedding has at least this cosine with the query's.",
+        ),
         click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Only hits of at least this score."),
         click.option(
             "--mode",
@@ -61,9 +69,17 @@ def searching(command: F) -> F:
 
 
 def read_shared(
-    where: str | None, ids: tuple[str, ...], boosts: tuple[str, ...], within: Mapping[str, Any], **options: Any
+    app: App,
+    where: str | None,
+    ids: tuple[str, ...],
+    boosts: tuple[str, ...],
+    within: Mapping[str, Any],
+    **options: Any,
 ) -> dict[str, Any]:
-    """The options of `searching` as `search` and `similar` of an engine take them. Raises InvalidInput."""
+    """The options of `searching` as `search` and `similar` of an engine take them. Raises InvalidInput and
+    UsageError."""
+    if options["vectors"] and not app.as_json:
+        raise click.UsageError("--vectors needs --json: the table of hits has no embeddings")
     condition = parse_object(where, "--where") if where else None
     boost = {"boost": read_boosts(boosts)} if boosts else {}  # of none, those of the entities, or none for `similar`
     return {"where": condition, "ids": ids or None, **boost, **within, **options}
@@ -83,6 +99,12 @@ def read_shared(
     "--weight",
     type=click.FloatRange(0, 1),
     help="The vector leg's weight, the keyword leg having the rest. Default: the model's own.",
+)
+@click.option(
+    "--vector",
+    metavar="FILE",
+    type=click.File(encoding="utf-8-sig", lazy=True),
+    help="Compare the JSON list of numbers in FILE, or in stdin (-), in place of the query's embedding.",
 )
 @click.option("--offset", type=click.IntRange(0, 10_000), default=0, help="Skip so many of the best hits.")
 @click.option("--cursor", metavar="CURSOR", help="Continue after a page: the `cursor` of its --json output.")
@@ -148,8 +170,10 @@ def search(
     kameleon search --entity Product --facet price:0,10,100 --facet created:month
     kameleon search "lamp" --boost orders:100 --boost created:30d:0.5 --boost '{"in_stock": true}:1.2'
     kameleon search "desk lamp" --entity Product --limit-by brand:1 --diversity .3
+    kameleon search --vector - --min-similarity .4
     """
-    options = read_shared(**options) | {"explain": explain, "count": count, "data": app.as_json or bool(fields)}
+    options = read_shared(app, **options) | {"explain": explain, "count": count, "data": app.as_json or bool(fields)}
+    options["vector"] = read_vector(options["vector"]) if options["vector"] else None
     options["facets"] = [read_facet(facet) for facet in options["facets"]]
     engine = caught_up(app.open()) if sync_first else app.open()
     options["entities"] = entities_of(engine, entities) or None
@@ -200,7 +224,7 @@ def similar(
     \b
     kameleon similar Ticket T-17 --limit 5
     """
-    options = read_shared(**options) | {"explain": explain, "data": app.as_json or bool(fields)}
+    options = read_shared(app, **options) | {"explain": explain, "data": app.as_json or bool(fields)}
     engine = app.open()
     (own,), among = entities_of(engine, [entity]), entities_of(engine, entities)
     found = engine.similar(own, id, entities=among or None, highlight=True, **options)
@@ -217,7 +241,7 @@ def show(
     count: bool = False,
 ) -> None:
     if app.as_json:
-        document = results_document(results, explain=explain)
+        document = results.as_dict(explain=explain)
         app.print_json({**request, **document, "note": app.advised(results.plan.note)})
         return
     app.print_rows(("score", "entity", "id", *fields, "text"), [cells(hit, fields) for hit in results])
@@ -254,6 +278,17 @@ def print_notes(results: "kameleon.SearchResults", fields: Sequence[str]) -> Non
         echo(f"also searching for {', '.join(others)} ({typed})", err=True)
     if results.plan.note:
         echo(results.plan.note, err=True)
+
+
+def read_vector(file: TextIO) -> list[Any]:
+    """Raises UsageError."""
+    try:
+        given = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"--vector FILE is not JSON: {error}") from error
+    if not isinstance(given, list):
+        raise click.UsageError(f"--vector FILE is a JSON list of numbers, not {seen(given)}")
+    return given
 
 
 def read_facet(text: str) -> Any:

@@ -1,5 +1,5 @@
 """The JSON documents of what calls return, for the command, the API and tools alike. Imports `excerpts`
-and `values`."""
+and `facet_counts`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,10 +9,10 @@ from enum import Enum
 from typing import Any
 
 from .excerpts import Passage
-from .values import Bucket, IndexReport, ReindexRun, SearchResult, SearchResults
+from .facet_counts import Bucket
 
 
-def results_document(results: SearchResults, *, explain: bool = False) -> dict[str, Any]:
+def results_document(results: Any, *, explain: bool = False) -> dict[str, Any]:
     """The hits and the figures of an answer, by the names that they have in Python; `explain` adds what was measured:
     each hit's legs, and the plan. A `facets` value that is a bucket has its ends, and the filter for it."""
     facets = facets_document(results.facets)
@@ -30,19 +30,22 @@ def results_document(results: SearchResults, *, explain: bool = False) -> dict[s
     }
 
 
-def hit_document(hit: SearchResult, *, explain: bool = False) -> dict[str, Any]:
-    """Without the keys that are empty: `tenant`, `is_pinned`, `passages`, and `explanation` unless wanted."""
+def hit_document(hit: Any, *, explain: bool = False) -> dict[str, Any]:
+    """Without the keys that are empty: `tenant`, `similarity`, `is_pinned`, `passages`, `vector`; and `explanation`
+    unless wanted."""
     return {
         "entity": hit.entity,
         "id": hit.id,
         **({"tenant": hit.tenant} if hit.tenant else {}),
         "score": round(hit.score, 6),
+        **({} if hit.similarity is None else {"similarity": round(hit.similarity, 6)}),
         **({"is_pinned": True} if hit.is_pinned else {}),
         "data": row_document(hit.data),
         "matched_text": hit.matched_text,
         "spans": hit.spans,
         "snippet": hit.snippet and shallow(hit.snippet),
         **({"passages": [passage_document(passage) for passage in hit.passages]} if hit.passages else {}),
+        **({} if hit.vector is None else {"vector": hit.vector}),
         **({"explanation": [shallow(leg) for leg in hit.explanation]} if explain else {}),
     }
 
@@ -94,16 +97,17 @@ def insert_document(report: Any) -> dict[str, Any]:
         "created_entity": made and made.name,
         "unsearched": report.unsearched,
         "keyword_only": report.keyword_only,
+        "ids": report.ids,
     }
 
 
-def report_document(report: IndexReport) -> dict[str, Any]:
+def report_document(report: Any) -> dict[str, Any]:
     """What became of the index rows of a writing call."""
     failures = [{**ref._asdict(), "reason": reason} for ref, reason in report.failures]
     return asdict(report) | {"failures": failures}
 
 
-def run_document(run: ReindexRun) -> dict[str, Any]:
+def run_document(run: Any) -> dict[str, Any]:
     """A run of a reindex, with its rate."""
     return {**asdict(run), "rows_per_second": run.rows_per_second, "seconds_left": run.seconds_left}
 

@@ -1,7 +1,20 @@
-"""The counts of a facet's values. Imports nothing of kameleon's."""
+"""The values of facets and their counts. Imports nothing of kameleon's."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Bucket(NamedTuple):
+    """A part of a facet's values, from `start` on and before `end`; None where it is open. As a value in `where` it is
+    the records that it counted: where={"price": bucket}."""
+
+    start: Any
+    end: Any
+
+    @property
+    def filter(self) -> dict[str, Any]:
+        bounds = {"$gte": self.start, "$lt": self.end}
+        return {operator: bound for operator, bound in bounds.items() if bound is not None}
 
 
 class FacetCounts(dict[Any, int]):

@@ -1,4 +1,5 @@
-"""The values that public calls take and return: frozen and plain. Imports `errors` and `excerpts`."""
+"""The values that public calls take and return: frozen and plain. Imports `errors`, `excerpts`, `facet_counts` and
+`documents`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,8 +7,10 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
+from .documents import results_document
 from .errors import InvalidInput
 from .excerpts import Passage, Snippet, marked
+from .facet_counts import Bucket as Bucket
 
 T = TypeVar("T")
 
@@ -27,19 +30,6 @@ class Ref(NamedTuple):
     def key(self) -> tuple[str, str, str]:
         """The key in the index, in whose order rows are locked and written."""
         return self.tenant, self.entity, self.id
-
-
-class Bucket(NamedTuple):
-    """A part of a facet's values, from `start` on and before `end`; None where it is open. As a value in `where` it is
-    the records that it counted: where={"price": bucket}."""
-
-    start: Any
-    end: Any
-
-    @property
-    def filter(self) -> dict[str, Any]:
-        bounds = {"$gte": self.start, "$lt": self.end}
-        return {operator: bound for operator, bound in bounds.items() if bound is not None}
 
 
 class AllTenants(Enum):
@@ -91,7 +81,10 @@ class SearchResult:
     `spans` are the (start, end) places of matched words in the first 20,000 characters of `matched_text` and in the
     `snippet`, both filled by `search(..., highlight=True)`; of a hit without any, the place of the sentence nearest to
     the query. `passages`, the best first, are filled by `search(..., passages=3)`, `explanation` by `explain=True`.
-    `is_pinned` is whether a rule or `pin=` put it there.
+    `is_pinned` is whether a rule or `pin=` put it there. `similarity` is the cosine, -1 to 1, of the query's vector and
+    that of the record, of its nearest passage where it has several: of every hit with an embedding of a search that
+    compared vectors, also of one that its words found. `vector` is the embedding, of length 1, of the record
+    or its first passage, as float32 numbers, by `search(..., vectors=True)`: None of one that is pending.
     """
 
     entity: str
@@ -106,6 +99,8 @@ class SearchResult:
     passages: tuple[Passage, ...] = ()
     object: Any = field(default=None, compare=False, repr=False)
     is_pinned: bool = False
+    similarity: float | None = None
+    vector: tuple[float, ...] | None = field(default=None, repr=False)
 
     def highlight(self, before: str = "<mark>", after: str = "</mark>") -> str:
         """`matched_text` with marks around what matched; as HTML, the text escaped, where a mark is a tag."""
@@ -170,6 +165,11 @@ class SearchResults(list[SearchResult]):
         self.cursor = cursor
         self.groups: Mapping[str, Sequence[SearchResult]] = groups or {}
         self.has_objects = False
+
+    def as_dict(self, *, explain: bool = False) -> dict[str, Any]:
+        """The JSON document of the answer, as the command with --json and the API give it: hits without objects, values
+        that JSON does not have as text. `explain` adds each hit's legs, and the plan."""
+        return results_document(self, explain=explain)
 
     def objects(self, cls: type[T]) -> list[T]:
         """The objects of a class, in the order of their hits. Raises InvalidInput where none were to be loaded."""

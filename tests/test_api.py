@@ -167,6 +167,9 @@ SEARCHES: list[dict[str, Any]] = [
     {"query": "lamp", "entities": ["Lamp", "Poster"], "group_by": "entity", "snippet_length": 20},
     {"entity": "Lamp", "ids": ["1", "x/3"]},
     {"query": "oak", "entity": "Chair", "where": {"sold": True, "made": {"$date": "2026-01-01"}}, "facets": ["stars"]},
+    {"query": "lamp", "entity": "Lamp", "min_similarity": 0.1, "vectors": True},
+    {"entity": "Lamp", "vector": [1, *[0.5] * 63], "vectors": True},
+    {"query": "lamp", "entity": "Lamp", "vector": [1, *[0.5] * 63], "mode": "vector", "min_similarity": -0.5},
     {"query": "order", "entity": "Order", "tenant": "a"},
     {"query": "order", "entity": "Order", "tenant": ["a", "b"]},
 ]
@@ -222,6 +225,22 @@ def test_the_best_of_each_leg_stand_beside_the_fusion(filled: SearchEngine, clie
     assert legs["keyword"][0] == "1"
     assert "is_pinned" not in found["legs"]["keyword"][0]
     assert get(client, "/api/search", entity="Lamp", legs=True)["legs"] == {"keyword": [], "vector": []}
+
+
+def test_the_vector_leg_is_of_the_vector_that_is_given(filled: SearchEngine, client: TestClient) -> None:
+    vector = HashProvider().embed_query("lamp blue")
+    for query in ("", "red lamp"):
+        given = {"query": query, "entity": "Lamp", "vector": vector.tolist(), "min_similarity": 0.1, "legs": True}
+        legs = client.post("/api/search", json=given).json()["legs"]
+        nearest = filled.search(vector=vector, entity="Lamp", min_similarity=0.1)
+        assert [hit["id"] for hit in legs["vector"]] == [hit.id for hit in nearest] != []
+        assert bool(legs["keyword"]) == bool(query)
+
+
+@pytest.mark.parametrize("vector", [7, "1, 2", {"a": 1}, [[1]], ["a"], True, [0] * 64, [10**400]])
+def test_what_is_no_vector_is_a_problem(client: TestClient, vector: Any) -> None:
+    status, _, detail = refused(client.post("/api/search", json={"vector": vector, "entity": "Lamp"}))
+    assert (status, "list of numbers" in detail) == (400, True)
 
 
 def test_a_leg_without_a_model_is_empty(make: Make, filled: SearchEngine) -> None:
@@ -325,6 +344,7 @@ def test_records_are_inserted_and_replaced(writing: TestClient) -> None:
     assert refused(taken)[:2] == (409, "RecordExists")
     made = writing.post("/api/records", json={"entity": "Shoe", "records": [{"name": "a shoe"}]}).json()
     assert made["created_entity"] == "Shoe"
+    assert get(writing, "/api/records", entity="Shoe", id=made["ids"])["records"][0]["data"] == {"name": "a shoe"}
 
 
 @pytest.mark.parametrize("path", ["/api/search", "/api/records"])
@@ -356,6 +376,26 @@ def test_records_are_listed_in_pages(filled: SearchEngine, client: TestClient) -
             cursor = {"cursor": page["cursor"]}
         assert len(found) > 1
         assert found == as_json(wanted)
+
+
+def test_records_are_read_by_their_ids_and_counted(filled: SearchEngine, client: TestClient) -> None:
+    for entity, ids in (("Lamp", ["2", "none", "1"]), ("Chair", ["4", "none", "0"])):
+        page = get(client, "/api/records", entity=entity, id=ids)
+        assert ([record["id"] for record in page["records"]], page["cursor"]) == ([ids[0], ids[2]], None)
+        (one,) = get(client, "/api/records", entity=entity, id=ids[0])["records"]
+        assert one == get(client, f"/api/records/{entity}/{ids[0]}") == page["records"][0]
+    for other in ({"where": '{"a": 1}'}, {"cursor": "x"}):
+        assert refused(client.get("/api/records", params={"entity": "Lamp", "id": "1", **other}))[0] == 400
+    many = {"entity": "Lamp", "id": [str(n) for n in range(1_001)]}
+    assert refused(client.get("/api/records", params=many))[:2] == (400, "InvalidInput")
+    store = RecordStore(filled)
+    where = {"kind": "desk"}
+    assert get(client, "/api/count", entity="Lamp", where=where) == {"count": store.count("Lamp", where=where)}
+    assert get(client, "/api/count", entity="Order", all_tenants=True) == {"count": 4}
+    assert get(client, "/api/count", entity="Order", tenant="a") == {"count": store.count("Order", tenant="a")}
+    assert get(client, "/api/count", entity="Chair", where={"sold": True}) == {"count": 3}
+    assert refused(client.get("/api/count", params={"entity": "Order"}))[:2] == (400, "TenantRequired")
+    assert refused(client.get("/api/count", params={"entity": "None"}))[0] == 404
 
 
 def test_of_a_class_records_are_what_the_index_has(client: TestClient) -> None:

@@ -189,6 +189,24 @@ def test_similar_finds_the_nearest_others(filled: Run) -> None:
     assert "'9' is not in the index" in filled("similar", "Ticket", "9", status=1).stderr
 
 
+def test_a_vector_is_searched_for_and_hits_have_theirs(filled: Run, tmp_path: Path) -> None:
+    shown = json.loads(filled("search", "refund", "--vectors", "--json").stdout)["hits"]
+    of_refund = next(hit for hit in shown if hit["id"] == "1")
+    (tmp_path / "query.json").write_text(json.dumps(of_refund["vector"]))
+    found = json.loads(filled("search", "--vector", str(tmp_path / "query.json"), "--limit", "2", "--json").stdout)[
+        "hits"
+    ]
+    assert (found[0]["id"], found[0]["similarity"]) == ("1", 1.0)
+    vector = json.dumps(of_refund["vector"])
+    near = filled("search", "--vector", "-", "--min-similarity", ".99", "--json", stdin=vector)
+    assert hits(near) == ["1"]
+    assert "--vectors needs --json" in filled("search", "refund", "--vectors", status=2).stderr
+    assert "not JSON" in filled("search", "--vector", "-", stdin="[1,", status=2).stderr
+    assert "a JSON list" in filled("search", "--vector", "-", stdin='{"a": 1}', status=2).stderr
+    assert "2 numbers, and" in filled("search", "--vector", "-", stdin="[1, 2]", status=1).stderr
+    assert "min_similarity" in filled("search", "x", "--min-similarity", "0", "--mode", "keyword", status=1).stderr
+
+
 def test_explain_shows_each_leg(filled: Run) -> None:
     done = filled("search", "refund", "--explain", "--limit", "1")
     assert "keyword: 0.40 x 0.6250" in done.stdout
@@ -226,8 +244,26 @@ def test_records_are_read_changed_and_deleted(filled: Run) -> None:
     listed = filled("data", "list", "Ticket", "--where", '{"stars": {"$gte": 4}}')
     assert [json.loads(line)["id"] for line in listed.stdout.splitlines()] == ["2"]
     assert len(json.loads(filled("data", "list", "Ticket", "--json").stdout)) == 3
+    several = filled("data", "get", "Ticket", "3", "9", "1", "8", status=1)
+    assert [json.loads(line) for line in several.stdout.splitlines()] == [TICKETS[2], TICKETS[0]]
+    assert several.stderr == "Error: Ticket has no record '9', '8'\n"
+    assert [each["id"] for each in json.loads(filled("--json", "data", "get", "Ticket", "3", "1").stdout)] == ["3", "1"]
+    ordered = filled("data", "list", "Ticket", "--sort=-stars,subject", "--limit", "2").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in ordered] == ["2", "1"]
+    assert filled("data", "count", "Ticket").stdout == "3\n"
+    counted = filled("data", "count", "Ticket", "--where", '{"stars": {"$gte": 4}}', "--json")
+    assert json.loads(counted.stdout) == {"count": 1}
     assert filled("data", "delete", "Ticket", "2", "9").stdout == "deleted 1 of 2\n"
     assert filled("data", "get", "Ticket", "2", status=1).stderr == "Error: Ticket has no record '2'\n"
+
+
+def test_an_entity_is_declared_twice_if_that_is_wanted(run: Run) -> None:
+    declare = "entity", "create", "Draft", "--search", "title:2", "--field", "n:integer"
+    assert run(*declare).stdout == "made entity Draft, searchable: title\n"
+    assert "exists already" in run(*declare, status=1).stderr
+    assert run(*declare, "--exist-ok").stdout == "declared entity Draft, searchable: title\n"
+    other = run(*declare[:3], "--search", "title", "--exist-ok", status=1).stderr
+    assert "is another: its field 'title' is any and searched as Field(weight=2" in other
 
 
 def test_records_of_tenants_are_inserted_read_moved_and_deleted(run: Run) -> None:

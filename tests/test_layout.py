@@ -19,7 +19,7 @@ from kameleon.synonyms import Synonyms
 REPOSITORY = Path(__file__).parents[1]
 ROOT = REPOSITORY / "kameleon"
 ORDER = (
-    *("errors", "telemetry", "excerpts", "values", "facet_counts", "documents", "moments", "boosts"),
+    *("errors", "telemetry", "excerpts", "facet_counts", "documents", "values", "moments", "boosts"),
     *("forking", "urls", "sqlite_files", "markup", "content", "metrics", "files"),
     *("sqlalchemy_internals", "event_loop", "memory_pool", "async_connections", "database"),
     *("analysis", "embeddings", "stores", "keywords", "indexing", "search", "orm"),

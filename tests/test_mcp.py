@@ -165,6 +165,12 @@ def test_hits_are_those_of_the_library(index: SearchEngine) -> None:
     assert found["hits"][0]["uri"] == f"kameleon://Ticket/{found['hits'][0]['id']}"
     as_text = call(index, "search", {"query": "cannot log in", "entity": ["Ticket"], "where": '{"stars": {"$lt": 3}}'})
     assert as_text == found
+    alike = call(index, "search", {"query": "cannot log in", "entity": "Ticket", "min_similarity": 0.2})
+    wanted = index.search("cannot log in", entities=["Ticket"], min_similarity=0.2)
+    assert [(hit["id"], hit["similarity"]) for hit in alike["hits"]] == [
+        (hit.id, round(hit.similarity, 3)) for hit in wanted if hit.similarity is not None
+    ]
+    assert 0 < len(wanted) < index.search("cannot log in", entities=["Ticket"]).total
     near = call(index, "similar", {"entity": "Ticket", "id": "T-3", "limit": "2"})
     assert [hit["id"] for hit in near["hits"]] == [hit.id for hit in index.similar("Ticket", "T-3", limit=2)]
     more = call(index, "similar", {"entity": "Ticket", "id": "T-3", "limit": 2, "cursor": near["cursor"]})

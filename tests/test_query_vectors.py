@@ -1,6 +1,7 @@
 """Searches by a vector that the caller gives: alone and beside a text, with every provider and with none."""
 
 import asyncio
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.embeddings import GivenVectors
 from kameleon.embeddings.provider import Vector
-from kameleon.errors import InvalidInput, ModelMismatch, ProviderUnavailable
+from kameleon.errors import InvalidInput, ModelMismatch, NoProvider, ProviderUnavailable
 from kameleon.testing import HashProvider
 from kameleon.values import SearchResults
 
@@ -263,3 +264,166 @@ def test_what_a_transaction_has_written_is_found(given: SearchEngine) -> None:
         RecordStore(given).insert("Plate", [{"id": "new"}], embeddings=[VECTOR], connection=connection)
         assert ids(given.search(vector=VECTOR, connection=connection))[0] == "new"
         assert ids(given.search(vector=VECTOR, limit=1, ids=["new"], connection=connection)) == ["new"]
+
+
+def cosines(vector: Any = VECTOR) -> dict[str, float]:
+    rows = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
+    return {f"{n:03}": float(value) for n, value in enumerate(rows @ (vector / np.linalg.norm(vector)))}
+
+
+@pytest.mark.parametrize("query", ["", "grey"])
+def test_a_hit_has_the_cosine_of_its_embedding(given: SearchEngine, query: str) -> None:
+    wanted = cosines()
+    for hit in given.search(query, vector=VECTOR, limit=30):
+        assert hit.similarity == pytest.approx(wanted[hit.id], abs=1e-6)
+
+
+def test_a_hit_that_words_found_has_a_cosine_unless_it_has_no_embedding(make: Make, provider: HashProvider) -> None:
+    search = make(provider)
+    search.index_records_batch([("D", "near", "red fox"), ("D", "words", "fox den under a tall old oak")])
+    search.index_records_batch([("D", "pending", "fox tail")], embeddings=[None])
+    hits = {hit.id: hit for hit in search.search("fox", explain=True)}
+    by_leg = {id_: {leg.leg: leg.raw for leg in hit.explanation} for id_, hit in hits.items()}
+    assert set(hits) == {"near", "words", "pending"}
+    assert hits["pending"].similarity is None
+    for id_ in ("near", "words"):
+        assert hits[id_].similarity == by_leg[id_]["vector"]
+    assert [hit.similarity for hit in search.search("fox", mode="keyword")] == [None] * 3
+    assert [hit.similarity for hit in search.search(limit=1)] == [None]
+    (own,) = search.search("fox den under a tall old oak", mode="vector", limit=1)
+    assert own.similarity == pytest.approx(1.0, abs=1e-6)
+    assert own.similarity is not None
+    assert own.similarity <= 1.0
+
+
+def test_similar_records_and_pinned_ones_have_a_cosine(given: SearchEngine) -> None:
+    wanted = cosines(ROWS[0])
+    for hit in given.similar("Plate", "000", mode="vector"):
+        assert hit.similarity == pytest.approx(wanted[hit.id], abs=1e-6)
+    pinned = given.search(vector=ROWS[0], entity="Plate", pin=["150"])[0]
+    assert (pinned.id, pinned.is_pinned) == ("150", True)
+    assert pinned.similarity == pytest.approx(wanted["150"], abs=1e-6)
+
+
+@pytest.mark.parametrize("least", [-1, -0.25, 0, 0.3, 0.99])
+@pytest.mark.parametrize("query", ["", "grey"])
+def test_hits_below_a_similarity_are_left_out(given: SearchEngine, query: str, least: float) -> None:
+    wanted = cosines()
+    options: dict[str, Any] = {"vector": VECTOR, "min_similarity": least}
+    every = given.search(query, limit=500, vector=VECTOR)
+    kept = [hit.id for hit in every if wanted[hit.id] >= least]
+    assert (len(every) == 201) == (query == "")
+    whole = given.search(query, limit=500, **options)
+    assert (ids(whole), whole.total, whole.is_total_exact, whole.exact) == (kept, len(kept), True, True)
+    page = given.search(query, limit=5, facets=["colour"], **options)
+    assert (ids(page), page.total, page.is_total_exact) == (kept[:5], len(kept), True)
+    assert sum(page.facets["colour"].values()) == len(kept)
+    assert [hit.id for each in pages(given, query, limit=51, **options) for hit in each] == kept
+    uncounted = given.search(query, limit=5, **options)
+    assert uncounted.total == len(kept) or (not uncounted.is_total_exact and uncounted.total < len(kept))
+
+
+def test_the_order_of_hits_is_exact_where_all_that_are_alike_were_read(given: SearchEngine) -> None:
+    found = given.search("plate", vector=VECTOR, min_similarity=0.3, limit=200)
+    wanted = {id_ for id_, cosine in cosines().items() if cosine >= 0.3}
+    assert ({hit.id for hit in found}, found.exact, found.is_total_exact) == (wanted, True, True)
+    ranked = given.search("plate", vector=VECTOR, min_similarity=0.3, fusion="rrf", count=True)
+    assert (ranked.total, ranked.is_total_exact) == (len(wanted), True)
+
+
+def test_a_least_similarity_holds_with_the_options_of_a_query(given: SearchEngine) -> None:
+    wanted = {id_ for id_, cosine in cosines().items() if cosine >= 0.3}
+    options: dict[str, Any] = {"vector": VECTOR, "min_similarity": 0.3, "limit": 200}
+    far = min(cosines(), key=cosines().__getitem__)
+    assert ids(given.search(pin=[("Plate", far)], **options))[0] == far
+    assert set(ids(given.search(sort="colour", **options))) == wanted
+    assert set(ids(given.search(diversity=0.5, **options))) == wanted
+    capped = given.search(limit_by={"colour": 1}, **options)
+    assert set(ids(capped)) <= wanted
+    assert len(capped) == 3
+    reranked = given.search("grey", rerank=lambda _, texts: [0.5] * len(texts), rerank_top=200, **options)
+    assert set(ids(reranked)) <= wanted
+    first = given.search(vector=VECTOR, min_similarity=0.3, limit=2)
+    with pytest.raises(InvalidInput, match="another query"):
+        given.search(vector=VECTOR, min_similarity=0.2, limit=2, cursor=first.cursor)
+
+
+def test_records_without_an_embedding_are_no_hits_of_a_least_similarity(make: Make, provider: HashProvider) -> None:
+    search = make(provider)
+    search.index_records_batch([("D", "1", "red fox"), ("D", "2", "fox tail")], embeddings=[None, provider.embed("x")])
+    assert ids(search.search("fox", min_similarity=-1)) == ["2"]
+    assert set(ids(search.search("fox"))) == {"1", "2"}
+
+
+def test_a_least_similarity_that_cannot_be_compared_is_refused(make: Make) -> None:
+    search = make(Silent())
+    search.index_record("D", "1", "red fox")
+    assert ids(search.search("fox")) == ["1"]
+    with pytest.raises(ProviderUnavailable):
+        search.search("fox", min_similarity=0.1)
+    with pytest.raises(NoProvider):
+        make().search("fox", min_similarity=0.1)
+    for query, options in (("fox", {"mode": "keyword"}), ("", {})):
+        with pytest.raises(InvalidInput, match="leave min_similarity out"):
+            search.search(query, min_similarity=0.1, **options)  # type: ignore[arg-type]
+    wrong: list[Any] = [2, "0.5", True, float("nan")]
+    for value in wrong:
+        with pytest.raises(InvalidInput, match="min_similarity"):
+            search.search("fox", min_similarity=value)
+
+
+def test_hits_have_their_embeddings_where_these_are_wanted(given: SearchEngine) -> None:
+    rows = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
+    searches: list[tuple[str, dict[str, Any]]] = [
+        ("", {"vector": VECTOR}),
+        ("grey", {"vector": VECTOR}),
+        ("grey", {"mode": "keyword"}),
+        ("", {}),
+        ("grey", {"group_by": "entity"}),
+        ("grey", {"pin": [("Plate", "150")]}),
+        ("grey", {"rerank": lambda _, texts: [0.5] * len(texts)}),
+    ]
+    for query, options in searches:
+        found = given.search(query, vectors=True, limit=51, **options)
+        assert len(found) >= 50
+        for hit in found:
+            assert isinstance(hit.vector, tuple)
+            assert hit.vector == pytest.approx(rows[int(hit.id)], abs=1e-6)
+            assert tuple(np.asarray(hit.vector, "f4").tolist()) == hit.vector
+        assert {hit.vector for hit in given.search(query, limit=51, **options)} == {None}
+
+
+def test_a_hit_without_an_embedding_has_no_vector(make: Make, provider: HashProvider) -> None:
+    bare = make()
+    bare.index_record("D", "0", "fox")
+    assert [hit.vector for hit in bare.search("fox", vectors=True)] == [None]
+    search = make(provider)
+    long = "fox den " * 900
+    search.index_records_batch([("D", "1", "fox"), ("D", "2", "fox tail")], embeddings=[None, provider.embed("x")])
+    passages = [{"start": 0, "end": 3_600, "embedding": provider.embed_query("a")}]
+    passages += [{"start": 3_600, "end": 7_200, "embedding": provider.embed_query("fox")}]
+    search.index_records_batch([("D", "3", long)], embeddings=[passages])
+    found = {hit.id: hit for hit in search.search("fox", vectors=True)}
+    assert (found["0"].vector, found["1"].vector) == (None, None)
+    first, nearest = (
+        vector / np.linalg.norm(vector) for vector in (provider.embed_query("a"), provider.embed_query("fox"))
+    )
+    assert found["3"].vector == pytest.approx(first, abs=1e-6)
+    assert found["3"].similarity == pytest.approx(float(nearest @ nearest), abs=1e-6)
+
+
+def test_an_answer_is_a_json_document(given: SearchEngine) -> None:
+    found = given.search("grey", vector=VECTOR, vectors=True, facets=["colour"], highlight=True, passages=1, limit=2)
+    document = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert document["total"] == found.total
+    for hit, shown in zip(found, document["hits"], strict=True):
+        assert (hit.similarity, hit.vector) != (None, None)
+        assert shown["similarity"] == pytest.approx(hit.similarity, abs=1e-6)
+        assert tuple(shown["vector"]) == hit.vector
+        assert (shown["id"], shown["data"]) == (hit.id, hit.data)
+    assert document["facets"]["colour"]
+    assert "plan" not in document
+    plain = json.loads(json.dumps(given.search("grey", mode="keyword", explain=True).as_dict(explain=True)))
+    assert plain["plan"]["mode"] == "keyword"
+    assert plain["hits"][0]["explanation"]
+    assert plain["hits"][0].keys().isdisjoint({"similarity", "vector"})

@@ -166,7 +166,7 @@ class Queries:
         self, cls: type[T], query: str, connection: Connection | None, **options: Unpack[SearchOptions]
     ) -> Select[tuple[T]]:
         mapped = sessions_of(self._index).mappings.searchable(cls)
-        for option in ("load", "data", "passages", "snippet_length"):
+        for option in ("load", "data", "passages", "snippet_length", "vectors"):
             if options.get(option):
                 raise InvalidInput(
                     f"select makes a statement, which has no hits: leave {option}= out, or search(..., {option}=). "

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from ..errors import Outdated, ProviderError
 from ..indexing.index import Index
 from ..indexing.time_limits import run_off_loop
-from ..stores.catalog import Registry, of_fingerprint
+from ..stores.catalog import Registry, active, of_fingerprint
 from ..values import Generation, QueryPlan, SearchResults
 from .prepared import Prepared, prepare, prepare_given
 from .query import Query
@@ -58,8 +58,8 @@ class Answering:
         from .browsing import Browsing  # NumPy loads with it
 
         with self._index.preserving(connection, query.tenants) as conn:
-            entities = self._read_catalog(conn, query).entities
-            return Browsing(self._index, query, entities).results(conn)
+            registry = self._read_catalog(conn, query)
+            return Browsing(self._index, query, registry.entities, active(registry.generations)).results(conn)
 
     def legs(self, query: Query) -> "Legs":
         """What each leg finds by itself, to be fused by the caller."""

@@ -18,7 +18,7 @@ from ..analysis.collation import sort_key
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.values import Hit, Scope
-from ..values import QueryPlan, Ref, SearchResult, SearchResults
+from ..values import Generation, QueryPlan, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .facets import count_facets
 from .keyset import Place, read_place
@@ -26,7 +26,7 @@ from .marking import with_marks
 from .ordering import by_fields, kind_of, plain_value
 from .passages import first_passages
 from .pinning import find_picked
-from .presenting import grouped
+from .presenting import grouped, read_vectors
 from .query import Query
 from .sources import fields_of
 
@@ -50,12 +50,15 @@ class Listed:
 
 
 class Browsing:
-    """Of one query. `entities` are those of the record store."""
+    """Of one query. `entities` are those of the record store, `generation` is the active one."""
 
-    def __init__(self, index: Index, query: Query, entities: Mapping[str, Entity]) -> None:
+    def __init__(
+        self, index: Index, query: Query, entities: Mapping[str, Entity], generation: Generation | None
+    ) -> None:
         self._store = index.store
         self._query = query
         self._entities = entities
+        self._generation = generation
         self._fields = fields_of(query, index.store.records, entities)
 
     def results(self, connection: Connection) -> SearchResults:
@@ -83,13 +86,14 @@ class Browsing:
             texts = self._store.contents.hits(connection, listed.docs)
             if len(texts) == len(listed.docs):
                 break
-        found = [texts[doc] for doc in listed.docs if doc in texts]
-        return listed, [self._made(hit) for hit in found]
+        found = [doc for doc in listed.docs if doc in texts]
+        vectors = read_vectors(self._store, connection, self._query, self._generation, found)
+        return listed, [self._made(texts[doc], vectors.get(doc)) for doc in found]
 
-    def _made(self, hit: Hit) -> SearchResult:
+    def _made(self, hit: Hit, vector: tuple[float, ...] | None) -> SearchResult:
         """With its first passages, where these are wanted: none is better than another."""
         ref, query = hit.ref, self._query
-        made = SearchResult(ref.entity, ref.id, SCORE, hit.data, hit.content, tenant=ref.tenant)
+        made = SearchResult(ref.entity, ref.id, SCORE, hit.data, hit.content, tenant=ref.tenant, vector=vector)
         if query.passages:
             made = replace(made, passages=tuple(first_passages(hit, query.passages)))
         return with_marks(query, made, (), (False, False)) if query.highlight else made

@@ -56,6 +56,13 @@ def check_min_score(value: object) -> None:
         raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {seen(value)}")
 
 
+def check_min_similarity(value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1.0 <= value <= 1.0:
+        raise InvalidInput(f"min_similarity is the cosine of two vectors, a number from -1 to 1, not {seen(value)}")
+
+
 def check_diversity(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
         raise InvalidInput(f"diversity is a number from 0 (by relevance alone) to 1, not {seen(value)}")

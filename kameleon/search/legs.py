@@ -2,6 +2,7 @@
 `forking`, `analysis`, `embeddings`, `stores`, `keywords` and `indexing`."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,8 +48,9 @@ NOTHING = Candidates({})
 class Retrieved:
     """What the legs found; `words` is what the keyword index has of the query, `selection` what may be found, `marked`
     the words to mark in the texts of hits, `weight` the vector's, `is_stale` whether records changed meanwhile. `near`
-    are the records whose vector is evidence enough to be hits, all of them where it `is_near_whole`;
-    `pinned` are those that the query puts before all others."""
+    are the records whose vector is evidence enough to be hits, all of them where it `is_near_whole`; `alike` those of
+    at least `min_similarity`, all of which are candidates where it `is_alike_whole`; `pinned` are those that the query
+    puts before all others."""
 
     keyword: Candidates = NOTHING
     vector: Candidates = NOTHING
@@ -62,8 +64,10 @@ class Retrieved:
     scaled_by: float = 1.0
     known_share: float = 1.0
     near: list[Key] = field(default_factory=list)
+    alike: set[Key] = field(default_factory=set)
     pinned: Mapping[Key, Ref] = field(default_factory=dict)
     is_near_whole: bool = True
+    is_alike_whole: bool = True
     notes: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
 
@@ -199,14 +203,21 @@ class LegSearch:
         """Where records are counted and vectors are compared exactly, those beyond the candidates are read, too."""
         found, query = self._found, self._query
         least = query.min_score if query.mode == "vector" else LEAST_EVIDENCE
-        near = [doc for doc, cosine in vector.scores.items() if found.scale(cosine) >= least]
-        is_cut = len(near) < len(vector.scores) or len(near) < depth
-        if query.is_counted and vector.is_exact and not is_cut:
-            deeper = nearest(COUNTED)
-            near = [doc for doc, cosine in deeper.scores.items() if found.scale(cosine) >= least]
-            is_cut = len(near) < COUNTED
+        similar = -math.inf if query.min_similarity is None else query.min_similarity
+
+        def cut(scores: Mapping[Key, float], most: int) -> tuple[list[Key], list[Key], bool]:
+            """Those alike, those of them with evidence enough, and whether these are all that there are."""
+            alike = [doc for doc, cosine in scores.items() if cosine >= similar]
+            near = [doc for doc in alike if found.scale(scores[doc]) >= least]
+            return alike, near, len(near if query.min_similarity is None else alike) < most
+
+        alike, near, has_all = cut(vector.scores, depth)
+        found.is_alike_whole &= vector.is_exact and has_all
+        if query.is_counted and vector.is_exact and not has_all:
+            alike, near, has_all = cut(nearest(COUNTED).scores, COUNTED)
         found.near += near
-        found.is_near_whole &= vector.is_exact and is_cut
+        found.is_near_whole &= vector.is_exact and has_all
+        found.alike.update(alike, (doc for doc, cosine in vector.others.items() if cosine >= similar))
 
     def _look_up(self, scope: Scope, field_words: FieldWords) -> None:
         """The words of the query in the keyword index; where they choose nothing, its phrases and exclusions alone."""
@@ -326,6 +337,6 @@ class LegSearch:
         return None
 
     def _without_vector(self, error: Exception, problem: str) -> None:
-        if self._query.mode == "vector":
+        if self._query.mode == "vector" or self._query.min_similarity is not None:
             raise error
         self._found.notes.append(f"keywords only: {problem}")

@@ -29,9 +29,11 @@ class SearchOptions(TenantOption, total=False):
 
     `mode` is hybrid, keyword or vector. `vector` is compared with the records' in place of the embedding of the query,
     which is not made; it has the dimensions of the index. Without words it ranks alone, as with mode="vector".
-    `where` filters inside both legs: by the fields of stored records, by the
-    columns of a mapped class, or by any SQLAlchemy condition on one. `ids` are the only records to search, 10,000 at
-    most, of whichever of the entities has them. `min_score` (0) leaves out hits below it. `hide` are records that are
+
+    `where` filters inside both legs: by the fields of stored records, by the columns of a mapped class, or by any
+    SQLAlchemy condition on one. `ids` are the only records to search, 10,000 at most, of whichever of the entities has
+    them. `min_score` (0) leaves out hits below it, `min_similarity` (-1 to 1) those whose `similarity` is below it or
+    that have none; with it a hybrid search raises what keeps vectors from being compared. `hide` are records that are
     no hits. `tenant` as in TenantOption.
 
     `fusion` makes one ranking of two: weighted, rrf, dbsf, or a function of the `fusion.Leg`s that gives a score
@@ -54,6 +56,7 @@ class SearchOptions(TenantOption, total=False):
     objects through that session, a statement for each class; a list is loader options of the one class that is
     searched, {class: options} those of several, and no others are loaded. `data=True` fills the `data` of hits of
     mapped classes and tables with their rows' texts and filterable columns, with a statement for each class.
+    `vectors=True` fills the `vector` of each hit, with one statement a page.
     """
 
     limit: int
@@ -64,6 +67,7 @@ class SearchOptions(TenantOption, total=False):
     where: Any
     ids: Iterable[str | int | UUID] | None
     min_score: float
+    min_similarity: float | None
     hide: Iterable[object]
     fusion: "str | Fusion"
     weight: float | None
@@ -84,4 +88,5 @@ class SearchOptions(TenantOption, total=False):
     passages: int
     explain: bool
     data: bool
+    vectors: bool
     load: "bool | Sequence[ExecutableOption] | Mapping[type, Sequence[ExecutableOption]]"

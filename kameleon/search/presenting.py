@@ -4,6 +4,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from struct import unpack
 
 from sqlalchemy import Connection
 
@@ -12,7 +13,7 @@ from ..excerpts import Passage
 from ..keywords.looking_up import Found
 from ..stores.protocols import Store
 from ..stores.values import Hit, Key
-from ..values import LegScore, QueryPlan, SearchResult
+from ..values import Generation, LegScore, QueryPlan, SearchResult
 from .fusion import leg_scores, total_weight
 from .legs import Retrieved
 from .passages import Evidence, best_passages
@@ -31,13 +32,28 @@ def read_texts(
     return {key: hit for key, hit in hits.items() if query.is_of_tenants(hit.ref)}
 
 
+def read_vectors(
+    store: Store, connection: Connection, query: Query, generation: Generation | None, keys: Sequence[Key]
+) -> Mapping[Key, tuple[float, ...]]:
+    """Of the first passages of those that have embeddings in the generation, where the query wants them."""
+    if not query.vectors or generation is None or not keys:
+        return {}
+    found = store.embeddings.vectors_of(connection, generation, keys)
+    return {key: unpack(f"<{generation.dimensions}f", vector) for key, vector in found.items()}
+
+
 def make_hits(
-    analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ranked
+    analyser: Analyser,
+    query: Query,
+    keys: Sequence[Key],
+    ranked: Ranked,
+    vectors: Mapping[Key, tuple[float, ...]],
 ) -> tuple[list[SearchResult], list[Around]]:
     """Records that were deleted meanwhile are left out, where the caller's transaction has no snapshot. Of each hit,
     too, whether it has more text than is shown."""
     found, ranking, texts = ranked.found, ranked.ranking, ranked.texts
     keys = [key for key in keys if key in texts]
+    cosines = found.vector_leg.raw
     by_words = {**found.keyword.scores, **found.keyword.others}
     explained = _explained(query, keys, ranked) if query.explain else {}
     passages = _passages(analyser, query, keys, ranked) if query.passages else {}
@@ -58,6 +74,8 @@ def make_hits(
             tenant=ranking.refs[key].tenant,
             passages=passages.get(key, ()),
             is_pinned=key in found.pinned,
+            vector=vectors.get(key),
+            similarity=None if key not in cosines else min(1.0, max(-1.0, cosines[key])),
         )
         for key, place in zip(keys, places, strict=True)
     ]

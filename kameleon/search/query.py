@@ -16,6 +16,7 @@ from .checks import (
     check_diversity,
     check_ids,
     check_min_score,
+    check_min_similarity,
     check_query_vector,
     check_text,
     check_weight,
@@ -87,6 +88,7 @@ class Query:
     where: Mapping[str, Any] | None = None
     ids: tuple[str, ...] | None = None
     min_score: float = 0.0
+    min_similarity: float | None = None
     hide: tuple[Ref, ...] = ()
     fusion: "str | Fusion" = "weighted"
     weight: float | None = None
@@ -106,6 +108,7 @@ class Query:
     snippet_length: int | None = None
     passages: int = 0
     explain: bool = False
+    vectors: bool = False
     is_undivided: bool = False
     is_nowhere: bool = False
     among: "Among | None" = None
@@ -126,6 +129,7 @@ class Query:
         check_whole("offset", self.offset, 0)
         check_whole("rerank_top", self.rerank_top, 1)
         check_min_score(self.min_score)
+        check_min_similarity(self.min_similarity)
         check_reranker(self.rerank)
         check_within("passages", self.passages, 0, MAX_PASSAGES)
         if self.snippet_length is not None:
@@ -251,6 +255,7 @@ class Query:
         cap = self.limit_by and [self.limit_by.field, self.limit_by.most]
         vector = None if self.vector is None else self.vector.tobytes().hex()
         ranked = [self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked, boosts, vector]
+        ranked += [] if self.min_similarity is None else [float(self.min_similarity)]
         return [self.typed, *scope, *ranked, self.diversity, cap, self.synonyms, self.rules]
 
     def _check_together(self) -> None:
@@ -273,6 +278,9 @@ class Query:
         self._check_spread()
 
     def _check_vector(self) -> None:
+        if self.min_similarity is not None and (self.mode == "keyword" or self.is_browse):
+            without = "mode='keyword' compares no vectors" if self.mode == "keyword" else "an empty query has no vector"
+            raise InvalidInput(f"{without}: leave min_similarity out")
         if self.vector is None:
             return
         if self.like is not None:

@@ -1,7 +1,7 @@
 """Orders what the legs found: a ranking, the part of it that a page shows, and whether it is exact. Pure. Imports
 `values` and `stores`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -81,12 +81,14 @@ class Ranked:
     texts: Mapping[Key, Hit] = field(default_factory=dict)
 
 
-def make_ranking(query: Query, legs: Sequence[Leg[Key]], pinned: Collection[Key] = ()) -> Ranking:
+def make_ranking(query: Query, found: Retrieved) -> Ranking:
     """Orders the records that match by their fused scores, but for those pinned, which come before. Their own scores
     are their evidence; a caller's function chooses and scores as it does."""
+    legs, pinned = found.legs, found.pinned
     fused, own = fuse(legs, query.fusion), evidence(legs)
     is_chosen = query.mode != "hybrid" or callable(query.fusion)
-    members = fused if is_chosen else fused.keys() & matching(legs)
+    members = fused.keys() if is_chosen else fused.keys() & matching(legs)
+    members = members if query.min_similarity is None else members & found.alike
     values = {key: (fused[key], own[key]) for key in members if key not in pinned}
     keys = sorted(values)
     keys.sort(key=values.__getitem__, reverse=True)
@@ -116,7 +118,7 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
         page = [key for key in ranking.keys if key not in found.pinned][: max(DIVERSIFIED, query.end)]
     if not found.keyword.is_exact or not found.vector.is_exact or query.rerank:
         return False, False
-    deep = _cut(query, legs)
+    deep = _cut(query, found)
     has_all = all(_has_all(query, leg) for leg in deep)
     if query.fusion != "weighted":
         is_page_exact = not deep and _is_behind(query, ranking, page, ranking.raised(ranking.unread, ranking.most))
@@ -138,14 +140,17 @@ def _is_behind(query: Query, ranking: Ranking, page: Sequence[Key], missed: floa
 def may_have_more(query: Query, ranked: Ranked) -> bool:
     """Whether records outside of the candidates may be hits."""
     legs, rest = ranked.found.legs, ranked.ranking.rest
-    deep = _cut(query, legs)
+    deep = _cut(query, ranked.found)
     if all(_has_all(query, leg) for leg in deep):
         return False
     return query.fusion != "weighted" or rest is None or _best_unseen(legs, deep) > rest
 
 
-def _cut(query: Query, legs: Sequence[Leg[Key]]) -> list[Leg[Key]]:
+def _cut(query: Query, found: Retrieved) -> list[Leg[Key]]:
     """The legs that may have found more than they put forward."""
+    legs = found.legs
+    if query.min_similarity is not None and found.is_alike_whole and query.fusion == "weighted":
+        return []
     return [leg for leg in legs if len(leg.chosen) >= query.depth]
 
 

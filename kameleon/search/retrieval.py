@@ -29,7 +29,7 @@ from .naming import exact_first, named, read_refs
 from .ordering import by_fields
 from .pinning import find_picked, pinned_first
 from .prepared import Prepared
-from .presenting import grouped, make_hits, make_plan, read_texts
+from .presenting import grouped, make_hits, make_plan, read_texts, read_vectors
 from .query import SORTED, Query
 from .ranking import Ranked, exactness, make_ranking, may_have_more
 from .reranking import rerank_scores
@@ -126,7 +126,7 @@ class Retriever:
         query = self._query
         check_fields(query, self._entities)
         scope, found = self._run_legs(connection)
-        ranked = Ranked(scope, found, make_ranking(query, found.legs, found.pinned))
+        ranked = Ranked(scope, found, make_ranking(query, found))
         if query.boosts:
             ranked, is_whole = boosted(self._store, connection, query, self._entities, ranked)
         else:
@@ -171,11 +171,13 @@ class Retriever:
         return ranked
 
     def _diversified(self, connection: Connection, ranked: Ranked) -> Ranked:
-        """By the embeddings that the query is compared with, or those of the active generation."""
         if not self._query.diversity:
             return ranked
-        generation = ranked.found.generation or active(self._generations)
-        return diversified(self._store, connection, self._query, generation, ranked)
+        return diversified(self._store, connection, self._query, self._compared(ranked), ranked)
+
+    def _compared(self, ranked: Ranked) -> Generation | None:
+        """That of the embeddings which the query is compared with, or the active one."""
+        return ranked.found.generation or active(self._generations)
 
     def _sorted(self, connection: Connection, ranked: Ranked) -> Ranked:
         """By the sort fields."""
@@ -194,7 +196,8 @@ class Retriever:
         ranking = ranked.ranking
         left = ranking.left(query)
         keys = ranking.page(query, left)
-        hits, around = make_hits(self._index.keywords.analyser, query, keys, ranked)
+        vectors = read_vectors(self._store, connection, query, self._compared(ranked), keys)
+        hits, around = make_hits(self._index.keywords.analyser, query, keys, ranked, vectors)
         is_exact, is_whole = exactness(query, ranked, left[: query.limit])
         total, facets, is_complete = len(ranking.members), dict[str, FacetCounts](), len(hits) == len(keys)
         if query.is_counted:
@@ -249,6 +252,8 @@ class Retriever:
             members, are_all = found.selection.matches(query.min_score), found.keyword.is_exact
         if "vector" in names:
             members, are_all = [*members, *found.near], are_all and found.is_near_whole
+        if query.min_similarity is not None:
+            members = [doc for doc in members if doc in found.alike]
         return list(dict.fromkeys([*found.pinned, *members])), are_all
 
     def _counted(

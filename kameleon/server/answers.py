@@ -28,12 +28,14 @@ class Hit(BaseModel):
     id: str
     tenant: str = ""
     score: float
+    similarity: float | None = None
     is_pinned: bool = False
     data: dict[str, Any] | None
     matched_text: str
     spans: list[list[int]]
     snippet: Snippet | None
     passages: list[Passage] = []
+    vector: list[float] | None = None
     explanation: list[LegScore] = []
 
 
@@ -77,6 +79,10 @@ class RecordsAnswer(BaseModel):
     cursor: str | None
 
 
+class CountAnswer(BaseModel):
+    count: int
+
+
 class RefusedText(BaseModel):
     entity: str
     id: str
@@ -103,6 +109,7 @@ class InsertAnswer(BaseModel):
     created_entity: str | None
     unsearched: list[str]
     keyword_only: list[str]
+    ids: list[str]
 
 
 class DeleteAnswer(BaseModel):

@@ -34,6 +34,7 @@ Cursor = Annotated[str, StringConstraints(min_length=1)]
 Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_BYTES)]
 Gain = Annotated[float, Field(ge=0, le=MAX_GAIN)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1, le=1)]
 
 
 class GivenHit(BaseModel):
@@ -73,6 +74,9 @@ class Searching(Within):
     where: dict[str, Any] | None = Field(None, description='A filter, such as {"status": "open"}.')
     ids: Ids | None = Field(None, description="The only records to search.")
     min_score: Share = Field(0.0, description="Leave out hits of a lower score.")
+    min_similarity: Cosine | None = Field(
+        None, description="Leave out hits whose embedding has a lower cosine with the query's, or that have none."
+    )
     hide: list[Record] = Field([], description="Records that are no hits: ids, or [entity, id].")
     fusion: Literal["weighted", "rrf", "dbsf"] = Field("weighted", description="How the legs' scores are combined.")
     weight: Share | None = Field(None, description="The vector leg's share of the score; the model's own without it.")
@@ -92,12 +96,14 @@ class Searching(Within):
     highlight: bool = Field(True, description="Give `spans` and `snippet`.")
     snippet_length: int | None = Field(None, ge=MIN_SNIPPET, le=MAX_SNIPPET, description="Characters of a snippet.")
     passages: int = Field(0, ge=0, le=MAX_PASSAGES, description="So many of the best passages of each hit.")
+    vectors: bool = Field(False, description="Give the embedding of each hit.")
     explain: bool = Field(False, description="Give each leg's score of each hit, and the plan.")
 
 
 class SearchRequest(Searching):
     query: Text = Field("", description="Any text; an empty one lists records.")
     entity: Names | None = Field(None, description="As `entities`; repeatable.")
+    vector: Any = Field(None, description="A list of numbers to compare in place of the query's embedding.")
     pin: list[Record] = Field([], description="Records to put first: ids, or [entity, id].")
     legs: bool = Field(False, description="Give the best hits of each leg alone, too.")
 
@@ -122,9 +128,13 @@ class FailuresRequest(Within):
     entity: Name | None = Field(None, description="The failures of this entity alone.")
 
 
-class ListRequest(Within):
+class CountRequest(Within):
     entity: Name = Field(description="The entity of the records.")
     where: dict[str, Any] | None = Field(None, description="A filter, as of a search.")
+
+
+class ListRequest(CountRequest):
+    id: Ids | None = Field(None, description="These records alone, in the order of the ids; repeatable.")
     limit: int = Field(100, ge=1, le=MAX_LISTED, description="Records at most.")
     cursor: Cursor | None = Field(None, description="The `cursor` of the page before.")
 

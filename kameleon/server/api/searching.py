@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...documents import hit_document, results_document
+from ...documents import hit_document
 from ...entities import named
 from ...errors import ProviderError
 from ...values import SearchResult, SearchResults
@@ -17,8 +17,13 @@ from ..serving import Serving
 
 NO_OPTIONS = ("entity", "entities", "legs", "query", "id", "text", *Within.model_fields)
 """Names of requests that are no options of the verbs, or are read in another way."""
-OF_LEGS = ("limit", "where", "ids", "min_score", "hide", "synonyms", "highlight", "snippet_length", "explain", "data")
+OF_LEGS = (
+    *("limit", "where", "ids", "min_score", "hide", "synonyms", "highlight", "snippet_length", "explain", "data"),
+    "vectors",
+)
 """What narrows and shows the hits of one leg, beside what orders those of both."""
+OF_VECTORS = ("vector", "min_similarity")
+"""What is of the vector leg alone."""
 
 
 def search(call: Call[SearchRequest]) -> Reply:
@@ -26,7 +31,7 @@ def search(call: Call[SearchRequest]) -> Reply:
     options = options_of(given) | searched(call.serving, given.entity, given.entities) | call.within
     check_columns(options)
     results = call.serving.with_text(call.serving.search.search(given.query, **options))
-    document = results_document(results, explain=given.explain)
+    document = results.as_dict(explain=given.explain)
     if given.legs:
         document["legs"] = legs(call.serving, given.query, options, explain=given.explain)
     return Reply(document, timings=timings(results, began))
@@ -38,7 +43,7 @@ def similar(call: Call[SimilarRequest]) -> Reply:
     options = options_of(given) | searched(call.serving, None, given.entities) | call.within
     check_columns(options, entity)
     results = call.serving.with_text(call.serving.search.similar(entity, given.id, **options))
-    return Reply(results_document(results, explain=given.explain), timings=timings(results, began))
+    return Reply(results.as_dict(explain=given.explain), timings=timings(results, began))
 
 
 def suggest(call: Call[SuggestRequest]) -> Mapping[str, Any]:
@@ -50,14 +55,18 @@ def suggest(call: Call[SuggestRequest]) -> Mapping[str, Any]:
 def legs(serving: Serving, query: str, options: Mapping[str, Any], *, explain: bool) -> Mapping[str, Any]:
     """The best hits of each leg alone, for a query that ranks; none of vectors that cannot be compared, for which the
     note of the answer has the reason."""
-    if not query.strip():
+    if not query.strip() and "vector" not in options:
         return {"keyword": [], "vector": []}
     kept = (*OF_LEGS, "entities", "tenant")
+    own = {"keyword": {}, "vector": {name: options[name] for name in OF_VECTORS if name in options}}
     shared = {name: value for name, value in options.items() if name in kept} | {"rules": False, "boost": []}
     found: dict[str, list[SearchResult]] = {}
     for mode in ("keyword", "vector"):
+        if mode == "keyword" and not query.strip():
+            found[mode] = []
+            continue
         try:
-            found[mode] = serving.with_text(serving.search.search(query, mode=mode, **shared))
+            found[mode] = serving.with_text(serving.search.search(query, mode=mode, **shared, **own[mode]))
         except ProviderError:
             found[mode] = []
     return {mode: [hit_document(hit, explain=explain) for hit in hits] for mode, hits in found.items()}

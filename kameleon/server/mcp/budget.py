@@ -74,14 +74,22 @@ def water_level(needs: Sequence[int], budget: int) -> int:
     return max(needs, default=0)
 
 
+def scored(hit: SearchResult) -> dict[str, Any]:
+    """What a hit is, without its content."""
+    scores = {"score": round(hit.score, 6)}
+    if hit.similarity is not None:
+        scores["similarity"] = round(hit.similarity, 3)
+    return key_of(hit.entity, hit.id, hit.tenant) | scores
+
+
 def whole_hit(hit: SearchResult) -> dict[str, Any]:
     content = {"matched_text": hit.matched_text} if hit.data is None else {"data": row_document(hit.data)}
-    return {**key_of(hit.entity, hit.id, hit.tenant), "score": round(hit.score, 6), **content, "is_cut": False}
+    return {**scored(hit), **content, "is_cut": False}
 
 
 def cut_hit(hit: SearchResult, most: int) -> dict[str, Any]:
     """A hit of at most so many tokens: its best passage, then its short fields, then more passages, while they fit."""
-    made: dict[str, Any] = {**key_of(hit.entity, hit.id, hit.tenant), "score": round(hit.score, 6), "is_cut": True}
+    made: dict[str, Any] = {**scored(hit), "is_cut": True}
     left = most - size_of(made)
     chosen: list[dict[str, Any]] = []
     offered = [passage_document(passage) for passage in hit.passages]

@@ -50,6 +50,10 @@ Mode = Annotated[
     Literal["hybrid", "keyword", "vector"],
     Field(description="hybrid (words and meaning), keyword (words alone) or vector (meaning alone)."),
 ]
+MinSimilarity = Annotated[
+    float | Absent,
+    Field(ge=-1, le=1, description="Leaves out hits whose similarity, the cosine of their embeddings, is lower."),
+]
 Tenant = Annotated[str | Absent, Field(description="The tenant whose records are meant, where entities have tenants.")]
 Tenants = Annotated[
     str | list[str] | Absent,
@@ -82,6 +86,7 @@ class SearchArguments(Arguments):
     mode: Mode = "hybrid"
     tenant: Tenants = None
     cursor: Cursor = None
+    min_similarity: MinSimilarity = None
 
 
 class SimilarArguments(Arguments):
@@ -91,6 +96,7 @@ class SimilarArguments(Arguments):
     where: Where = None
     tenant: Tenant = None
     cursor: Cursor = None
+    min_similarity: MinSimilarity = None
 
 
 class FetchArguments(Arguments):
@@ -163,6 +169,7 @@ class HitResult(TypedDict):
     tenant: NotRequired[str]
     uri: str
     score: float
+    similarity: NotRequired[float]
     data: NotRequired[dict[str, Any]]
     matched_text: NotRequired[str]
     passages: NotRequired[list[PassageResult]]

@@ -1,7 +1,6 @@
 """What the tools of the MCP server do, each by one verb of the library. Imports `documents`, `entities`,
 `errors`, `records` and `values`."""
 
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -71,14 +70,15 @@ class Tool:
 
 
 def search(call: Call, given: models.SearchArguments) -> Mapping[str, Any]:
-    options = {"where": given.where, "mode": given.mode, "cursor": given.cursor}
+    options = {"where": given.where, "mode": given.mode, "cursor": given.cursor, "min_similarity": given.min_similarity}
     options |= call.among(given.entity) | call.within(given.tenant)
     check_columns(options)
     return hits(call, given.limit, lambda **more: call.search.search(given.query, **options, **more))
 
 
 def similar(call: Call, given: models.SimilarArguments) -> Mapping[str, Any]:
-    options = {"where": given.where, "cursor": given.cursor, **call.within(given.tenant)}
+    options = {"where": given.where, "cursor": given.cursor, "min_similarity": given.min_similarity}
+    options |= call.within(given.tenant)
     (entity,) = named(call.search, [given.entity])
     check_columns(options, entity)
     return hits(call, given.limit, lambda **more: call.search.similar(entity, given.id, **options, **more))
@@ -185,21 +185,18 @@ def status(call: Call, given: models.StatusArguments) -> Mapping[str, Any]:
 
 
 def store(call: Call, given: models.StoreArguments) -> Mapping[str, Any]:
-    records = [
-        record if record.get("id") is not None else {**record, "id": str(uuid.uuid4())} for record in given.records
-    ]
     within = call.within(given.tenant)
     options = {"on_conflict": given.on_conflict, "create": given.create, **within}
     call.serving.check_stored(given.entity)
     try:
-        report = call.serving.records.insert(given.entity, records, **options)
+        report = call.serving.records.insert(given.entity, given.records, **options)
     except UnknownEntity as error:
         known = ", ".join(names_of(call.serving, within)) or "none"
         raise UnknownEntity(
             f"unknown entity {given.entity!r:.80}. Known: {known}. With create = true it is made of these records"
         ) from error
     return {
-        "ids": [str(record["id"]) for record in records],
+        "ids": list(report.ids),
         "inserted": report.inserted,
         "updated": report.updated,
         "skipped": report.skipped,
