@@ -224,7 +224,7 @@ def test_the_indexing_api_cleans_up(make: Make, cleanup: Any, is_awaited: bool) 
 
 
 def test_the_retriever_takes_filters_and_diversity(store: KameleonVectorStore) -> None:
-    retriever = KameleonRetriever(search=store.engine, k=2, filter={"year": {"$lt": 2022}})
+    retriever = KameleonRetriever(search=store.engine, k=2, mode="vector", filter={"year": {"$lt": 2022}})
     assert ids(retriever.invoke("fox")) == ["a", "b"]
     assert ids(retriever.invoke("fox", filter={"year": 2022})) == ["c"]
     assert len(KameleonRetriever(search=store.engine, diversity=0.5).invoke("fox")) == 3
