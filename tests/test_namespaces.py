@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from kameleon.doctor import examine
 from kameleon.errors import InvalidInput, SchemaMissing
 from kameleon.orm.syncing import index_marked
 from kameleon.stores.names import RESERVED, Names, is_own_table
+from kameleon.stores.sqlite import statements
 from kameleon.stores.tables import Tables
 from kameleon.testing import HashProvider
 from stress.workloads.twins import QUICK, WAYS, refused, run
@@ -131,6 +133,17 @@ def test_a_statement_of_the_default_namespace_is_left_as_it_is() -> None:
     assert Names("a")(statement) == "SELECT * FROM kdb_a_search"
     assert str(Names("a")(clause)) == "SELECT * FROM kdb_a_search"
     assert Names("a")(clause) is Names("a")(clause)
+
+
+def test_each_statement_of_sqlite_gets_the_names_of_its_namespace() -> None:
+    """What is executed as it is written is of the default namespace."""
+    folder = Path(statements.__file__).parent
+    named = {name for name, value in vars(statements).items() if "kdb_" in str(getattr(value, "text", value))}
+    assert len(named) > 60
+    for path in folder.glob("*.py"):
+        for line in path.read_text("utf-8").splitlines() if path.name != "statements.py" else ():
+            used = set(re.findall(r"\bsql\.([A-Z_]+)", line)) & named
+            assert not used or "names(" in line or line.strip().startswith("for statement in sql.CREATE"), line
 
 
 # side by side
