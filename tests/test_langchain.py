@@ -224,10 +224,12 @@ def test_the_indexing_api_cleans_up(make: Make, cleanup: Any, is_awaited: bool) 
 
 
 def test_the_retriever_takes_filters_and_diversity(store: KameleonVectorStore) -> None:
-    retriever = KameleonRetriever(search=store.engine, k=2, filter={"year": {"$lt": 2022}})
+    retriever = KameleonRetriever(search=store.engine, k=2, mode="vector", filter={"year": {"$lt": 2022}})
     assert ids(retriever.invoke("fox")) == ["a", "b"]
     assert ids(retriever.invoke("fox", filter={"year": 2022})) == ["c"]
-    assert len(KameleonRetriever(search=store.engine, diversity=0.5).invoke("fox")) == 3
+    nearest = KameleonRetriever(search=store.engine, mode="vector")
+    assert ids(nearest.invoke("fox")) == ["a", "c", "b"]
+    assert ids(nearest.invoke("fox", diversity=0.9)) == ["a", "b", "c"]
     weighted = KameleonRetriever(search=store.engine, options={"weight": 0.0, "min_score": 0.2})
     assert ids(weighted.invoke("lazy")) == ["b"]
 

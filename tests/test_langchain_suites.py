@@ -23,8 +23,8 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 for suite in (VectorStoreIntegrationTests, RetrieversIntegrationTests):
-    for _, test in inspect.getmembers(suite, inspect.iscoroutinefunction):
-        pytest.mark.asyncio(test)
+    for _, coroutine in inspect.getmembers(suite, inspect.iscoroutinefunction):
+        pytest.mark.asyncio(coroutine)
 
 
 class TestVectorStore(VectorStoreIntegrationTests):
