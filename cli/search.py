@@ -138,7 +138,8 @@ def search(
       prefix*                   any word that begins so
       field:word                is in that field of the entity
 
-    Filters: $eq $ne $gt $gte $lt $lte $in $nin $exists $contains $and $or $not.
+    Filters: $eq $ne $gt $gte $lt $lte $between $in $nin $exists $contains $startswith $like $ilike $icontains $any
+    $all $and $or $not.
 
     \b
     kameleon search "order #12345"

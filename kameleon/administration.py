@@ -1,6 +1,6 @@
-"""What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the groups of
-verbs of a SearchEngine. Imports `values`, `errors`, `content`, `stores`, `indexing`, `search`, `orm`, `reindex`,
-`synonyms`, `query_rules`, `judgements`, `existing_tables` and `tenants`."""
+"""What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the groups of verbs
+of a SearchEngine. Imports `values`, `errors`, `content`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
+`query_rules`, `judgements`, `existing_tables` and `tenants`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

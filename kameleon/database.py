@@ -10,7 +10,7 @@ import sqlalchemy
 from sqlalchemy import URL, Engine, event
 
 from .errors import InvalidInput
-from .memory_pool import OneConnection
+from .memory_pool import OneAsyncConnection, OneConnection
 from .sqlalchemy_internals import commits_each_statement
 from .sqlite_files import open_read_only_files, path_of
 from .urls import parse_url, shown
@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 PLACES = ("host", "port", "options", "service")
 """Parameters of a URL's query that identify a database, besides its host, port and name."""
-SQLITE = ("sqlite", "sqlite+pysqlite")
+IN_MEMORY = {"sqlite": OneConnection, "sqlite+pysqlite": OneConnection, "sqlite+aiosqlite": OneAsyncConnection}
+"""The pool of a database in memory, by driver."""
 CONNECTIONS = ("pool", "poolclass", "creator")
 ASYNCHRONOUS = ("aiosqlite", "psycopg", "psycopg_async")
 
@@ -49,7 +50,7 @@ def create_async_engine(url: str | URL, **options: Any) -> "AsyncEngine":
     """SQLAlchemy's `create_async_engine` with the same settings."""
     from sqlalchemy.ext.asyncio import create_async_engine as create
 
-    engine = _opened(create, url, options)
+    engine = _opened(create, url, _with_one_connection(url, options))
     set_up_engine(engine.sync_engine)
     return engine
 
@@ -58,10 +59,10 @@ def _with_one_connection(url: str | URL, options: Mapping[str, Any]) -> Mapping[
     """The options of a SQLite database in memory, unless they say themselves what connections it has."""
     parsed = parse_url(url)
     is_in_memory = path_of(parsed.database) is None or parsed.query.get("mode") == "memory"
-    if parsed.drivername not in SQLITE or not is_in_memory or not options.keys().isdisjoint(CONNECTIONS):
+    if parsed.drivername not in IN_MEMORY or not is_in_memory or not options.keys().isdisjoint(CONNECTIONS):
         return options
     arguments = {"check_same_thread": False, **options.get("connect_args", {})}
-    return {**options, "poolclass": OneConnection, "connect_args": arguments}
+    return {**options, "poolclass": IN_MEMORY[parsed.drivername], "connect_args": arguments}
 
 
 def _opened(create: Callable[..., T], url: str | URL, options: Mapping[str, Any]) -> T:

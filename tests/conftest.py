@@ -33,6 +33,8 @@ from kameleon import SearchEngine, SearchResults
 from kameleon.testing import HashProvider
 from stress.workloads.models import NAMESPACE as IN_NAMESPACE
 
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # nothing is sent anywhere
+
 SHARED = Path(__file__).parents[2] / "shared"
 SERVER = "KAMELEON_TEST_POSTGRESQL_URL"
 CLUSTER = "KAMELEON_TEST_CITUS_URL"
@@ -215,6 +217,7 @@ SLOW = {
     ],
     "test_servers.py": ["test_a_limit_of_texts_is_found_out_once"],
     "test_sessions.py": ["test_no_lock_is_held_while_the_provider_works"],
+    "test_site.py": ["test_the_site_builds_without_a_warning"],
     "test_stateful.py": ["test_after_each_commit_the_index_matches_the_tables"],
     "test_stress.py": ["test_a_seed_is_a_corpus"],
     "test_switching.py": [
@@ -286,6 +289,8 @@ SLOW_ON_POSTGRESQL = (
     *("test_hit_passages.py", "test_limit_by.py", "test_query_rules.py", "test_snippets.py", "test_synonyms.py"),
     *("test_verdicts.py", "test_weighting.py", "test_writing.py"),
     *("test_estimating.py", "test_passages.py", "test_results.py", "test_same_model.py"),
+    *("test_langchain.py", "test_langgraph.py"),
+    *("test_haystack.py", "test_llamaindex.py"),
 )
 TESTS_SLOW_ON_POSTGRESQL = {
     "test_a_joined_session_is_indexed_in_the_outer_transaction",

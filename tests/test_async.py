@@ -385,9 +385,9 @@ def test_a_listener_of_the_application_is_still_called(opened: Opened, provider:
     assert len(notified) == 1
 
 
-def test_an_async_database_in_memory_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="cannot make a second StaticPool"):
-        SearchEngine(kameleon.create_async_engine("sqlite+aiosqlite://"))
+def test_an_async_database_in_memory_that_sqlalchemy_opened_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"cannot make a second StaticPool. Give kameleon.create_async_engine"):
+        SearchEngine(create_async_engine("sqlite+aiosqlite://"))
 
 
 def assert_same_contents(engine: Engine, _search: SearchEngine) -> Contents:

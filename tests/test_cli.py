@@ -290,7 +290,7 @@ BAD = [
     ("{oops}", "not JSON"),
     ("[1]", "not an object but a list"),
     ('{"id": true, "a": "b"}', "a record id is text or a whole number"),
-    ('{"a": "x\\u0000y"}', "a holds a NUL"),
+    ('{"a\\u0000": "b"}', "a field's name holds a NUL"),
     ('{"a": "\\ud800"}', "a: a lone surrogate"),
     ('{"a": ' + "[" * 70 + "]" * 70 + "}", "a is nested more than 64 deep"),
     ('{"a": "' + "x" * 3000 + '"}', "over 2,000 bytes (--max-record-bytes)"),

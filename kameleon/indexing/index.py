@@ -15,7 +15,7 @@ from ..database import synchronous
 from ..embeddings.options import check_query_timeout
 from ..errors import Outdated
 from ..forking import per_process
-from ..memory_pool import OneConnection
+from ..memory_pool import TakesTurns
 from ..stores.catalog import Catalog, active
 from ..stores.factory import make_store
 from ..stores.refs import tenants_of
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ONE_CONNECTION = (OneConnection, StaticPool, SingletonThreadPool)
+ONE_CONNECTION = (TakesTurns, StaticPool, SingletonThreadPool)
 
 
 class HasIndex(Protocol):

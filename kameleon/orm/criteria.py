@@ -34,8 +34,8 @@ from sqlalchemy.orm import Mapper, aliased
 
 from ..errors import InvalidFilter, seen
 from ..sqlalchemy_internals import has_other_binds, with_expanding_binds
-from ..stores.filters import ORDERED, Comparison, Filter, Group, parse_filter, plain, typed
-from ..stores.json_columns import JSONComparison
+from ..stores.filters import LISTS, ORDERED, Comparison, Filter, Group, parse_filter, plain, typed
+from ..stores.json_columns import JSONComparison, TextComparison
 from ..stores.tables import schema_map
 from ..stores.values import Among
 from .fitting import fit, fitted, rounded
@@ -185,6 +185,9 @@ def _of_array(given: Comparison, column: Any) -> Any:
     if given.operator == "$exists" or value is None:
         return column.is_not(None) if value else column.is_(None)
     member.key = column.key
+    if given.operator in LISTS:
+        found = [_of_array(replace(given, operator="$contains", value=one), column) for one in value]
+        return and_(column.is_not(None), *found) if given.operator == "$all" else or_(false(), *found)
     if given.operator == "$eq" and isinstance(value, list):
         return column == [fit(one, member) for one in value]
     if given.operator not in ("$eq", "$contains"):
@@ -218,4 +221,4 @@ def _comparison(given: Comparison, column: Any) -> Any:
             return among if given.operator == "$in" else not_(func.coalesce(among, false()))
         case "$exists":
             return column.is_not(None) if value else column.is_(None)
-    return column.contains(value, autoescape=True)
+    return TextComparison(column, given)

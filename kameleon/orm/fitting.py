@@ -11,7 +11,8 @@ from uuid import UUID
 from sqlalchemy import cast, literal, types
 
 from ..errors import InvalidFilter, seen
-from ..stores.filters import Comparison
+from ..stores.filters import LISTS, Comparison
+from ..stores.patterns import PATTERNS
 
 MAX_CONTAINED = 10_000
 """Bounds the characters of a text that $contains looks for. Chosen, not measured."""
@@ -21,17 +22,12 @@ def fitted(given: Comparison, column: Any) -> Comparison:
     """Read dates, times and UUIDs, which JSON has no values for, from its texts. Raises InvalidFilter for a value that
     the column's type does not compare with: each database would refuse, or convert, it in its own way."""
     value, type_ = given.value, column.type
-    if given.operator == "$exists" or (value is None and given.operator != "$contains"):
+    if given.operator in ("$contains", *PATTERNS):
+        _check_text(given, column)
         return given
-    if given.operator == "$contains":
-        is_text = isinstance(type_, types.String | types.TypeDecorator) and not isinstance(
-            type_, types.Enum | types.Interval
-        )
-        if not is_text or not isinstance(value, str) or len(value) > MAX_CONTAINED:
-            raise InvalidFilter(
-                f"$contains on a column takes a text of {MAX_CONTAINED:,} characters at most, and a column of texts: "
-                f"{column.key} is {type_!r:.60}, this {seen(value)}"
-            )
+    if given.operator in LISTS:
+        raise InvalidFilter(f"{given.operator} holds for lists alone: {column.key} is {type_!r:.60}. Use $in")
+    if given.operator == "$exists" or value is None:
         return given
     if given.operator in ("$in", "$nin"):
         listed = [fit(item, column) for item in value if item is not None]
@@ -39,6 +35,17 @@ def fitted(given: Comparison, column: Any) -> Comparison:
             listed = [item for item in listed if isinstance(item, int)]
         return replace(given, value=[*listed, *(item for item in value if item is None)])
     return replace(given, value=fit(value, column))
+
+
+def _check_text(given: Comparison, column: Any) -> None:
+    type_ = column.type
+    own = type_.impl_instance if isinstance(type_, types.TypeDecorator) else type_
+    is_text = isinstance(own, types.String) and not isinstance(own, types.Enum)
+    if not is_text or not isinstance(given.value, str) or len(given.value) > MAX_CONTAINED:
+        raise InvalidFilter(
+            f"{given.operator} on a column takes a text of {MAX_CONTAINED:,} characters at most, and a column of "
+            f"texts: {column.key} is {type_!r:.60}, this {seen(given.value)}"
+        )
 
 
 def fit(value: Any, column: Any) -> Any:

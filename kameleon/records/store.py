@@ -6,6 +6,7 @@ fields. The searchable ones, in the entity's order, are the record's content.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
@@ -27,7 +28,7 @@ from .administering import Administering
 from .changing import Changing, checked_patch
 from .coroutines import Coroutines
 from .definitions import Definitions
-from .entities import by_keyword_alone, record_entry, unsearched, with_fields
+from .entities import by_keyword_alone, record_entry, searchable_since, unsearched
 from .loading import FilesLoading
 from .reading import Reading
 from .rows import OnConflict, check_on_conflict, checked_rows, resolve
@@ -66,12 +67,18 @@ class RecordStore(Coroutines, FilesLoading, Reading):
         fields: Mapping[str, str] | None = None,
         tenant_field: str | None = None,
         boost: Boosts = (),
+        exist_ok: bool = False,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
     ) -> Entity:
         """Declare an entity: `search` names its searchable fields, as a mapping with weights (whole numbers from 1 to
         10) or a `kameleon.Field` of options; `fields` maps a name to a type that is checked. `tenant_field` divides its
         records: the field whose value is a record's tenant, or "" where every call gives `tenant`. `boost` is that of
-        every search of it that gives none, of fields that are declared."""
-        return self._administering.create(name, search, fields or {}, tenant_field, boost)
+        every search of it that gives none, of fields that are declared. Raises EntityExists; with `exist_ok` only
+        for an entity that is declared otherwise, whatever fields its records have added."""
+        within = connection_within(self.index, connection, session, "acreate_entity")
+        create = self._administering.create
+        return create(name, search, fields or {}, tenant_field, boost, within, exist_ok=exist_ok)
 
     def alter_entity(
         self,
@@ -83,21 +90,34 @@ class RecordStore(Coroutines, FilesLoading, Reading):
         batch_size: int = 1000,
         progress: Progress | None = None,
         boost: Boosts | None = None,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
     ) -> AlterReport:
         """Make the fields of `search` searchable, or searchable in another way, and those of `unsearch` not; the others
-        stay as they are. Then index the entity's records again, `batch_size` a transaction: nothing is embedded whose
-        text is as it was, and a run that was interrupted is completed by another. `fields` adds or changes types, which
+        stay as they are. Then index the entity's records again, `batch_size` a transaction, or all in that of
+        `connection` or `session`: nothing is embedded whose text is as it was, and a run that was interrupted is
+        completed by another. `fields` adds or changes types, which
         are checked from then on. `boost` replaces its boosts, [] removes them; these have effect at once, and by
         themselves index nothing. `progress(done, total)` counts records."""
-        return self._administering.alter(name, search, unsearch, fields or {}, batch_size, progress, boost)
+        within = connection_within(self.index, connection, session, "aalter_entity")
+        return self._administering.alter(name, search, unsearch, fields or {}, batch_size, progress, boost, within)
 
-    def rename_entity(self, name: str, new_name: str) -> Entity:
+    def rename_entity(
+        self,
+        name: str,
+        new_name: str,
+        *,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
+    ) -> Entity:
         """Rename an entity in one transaction, its records, index and embeddings with it."""
-        return self._administering.rename(name, new_name)
+        within = connection_within(self.index, connection, session, "arename_entity")
+        return self._administering.rename(name, new_name, within)
 
-    def drop_entity(self, name: str) -> int:
+    def drop_entity(self, name: str, *, connection: Connection | None = None, session: "Session | None" = None) -> int:
         """Delete an entity, its records and their index in one transaction; returns how many records it had."""
-        return self._administering.drop(name)
+        within = connection_within(self.index, connection, session, "adrop_entity")
+        return self._administering.drop(name, within)
 
     @property
     def _administering(self) -> Administering:
@@ -106,8 +126,9 @@ class RecordStore(Coroutines, FilesLoading, Reading):
             raise InvalidInput("an entity is all tenants': use RecordStore(search), not that of one tenant")
         return self.index.part(Administering)
 
-    def entities(self) -> list[Entity]:
-        return list(self._definitions.all().values())
+    def entities(self, *, connection: Connection | None = None, session: "Session | None" = None) -> list[Entity]:
+        within = connection_within(self.index, connection, session, "aentities")
+        return list(self._definitions.all(within).values())
 
     def entity(self, name: str, *, connection: Connection | None = None, session: "Session | None" = None) -> Entity:
         """Raises UnknownEntity."""
@@ -134,9 +155,9 @@ class RecordStore(Coroutines, FilesLoading, Reading):
         A record without `id` gets a random one. Where an id is taken, `on_conflict` "error" raises RecordExists,
         "replace" stores the new record, "merge" sets its fields and keeps the others, "ignore" leaves the stored one. A
         missing entity is made from these records, unless `create=False` (UnknownEntity). `connection` or `session`
-        stores them inside the caller's transaction. `ahead` is what `embed_ahead` brought. `embeddings` are the
-        caller's own, one a record: no provider is called, and of None the record stays pending. Raises InvalidRecord
-        with the record's position before anything is written.
+        stores them inside the caller's transaction. No records declare nothing. `ahead` is what `embed_ahead` brought.
+        `embeddings` are the caller's own, one a record: no provider is called, and of None the record stays pending.
+        Raises InvalidRecord with the record's position before anything is written.
 
         `tenant` is that of all records, and is not needed where a field of theirs names it: one that lacks that field
         is refused, and of one in which it is null the tenant is "". `tenant_field` names that field of an entity that
@@ -147,13 +168,18 @@ class RecordStore(Coroutines, FilesLoading, Reading):
         records = list(records)
         connection = connection_within(self.index, connection, session, "ainsert")
         tenant = bound_tenant(self._bound, tenant)
+        given = list(embeddings) if isinstance(embeddings, Iterator) else embeddings
+        if not records:
+            given_embeddings([], given)
+            return InsertReport()
         options: dict[str, Any] = {"create": create, "tenant": tenant, "tenant_field": tenant_field}
         define = partial(self._definitions.with_records, entity, records, **options, connection=connection)
-        given = list(embeddings) if isinstance(embeddings, Iterator) else embeddings
         own: dict[str, Any] = {"tenant": tenant, "ahead": ahead, "embeddings": given, "connection": connection}
-        report = self.index.retried(partial(self._insert, define, records, on_conflict, **own), connection)
+        report, grown = self.index.retried(partial(self._insert, define, records, on_conflict, **own), connection)
         self.index.maintain_keywords(connection)
-        return report
+        return (
+            report if grown is None else replace(report, index=report.index + self._changing.index(grown, connection))
+        )
 
     def _insert(
         self,
@@ -165,8 +191,9 @@ class RecordStore(Coroutines, FilesLoading, Reading):
         ahead: Ahead | None,
         embeddings: Iterable[Any] | None,
         connection: Connection | None,
-    ) -> InsertReport:
-        """Raises Outdated where another writer changed the entity or took an id since it was read."""
+    ) -> tuple[InsertReport, Entity | None]:
+        """What was done, and the entity if the records before are to be indexed by it, too. Raises Outdated where
+        another writer changed the entity or took an id since it was read."""
         before, definition = define()
         entity = definition.name
         rows = checked_rows(definition, records, tenant)
@@ -183,7 +210,7 @@ class RecordStore(Coroutines, FilesLoading, Reading):
             self.index.check_current(plan, conn)
             index = self.index.apply(plan, conn)
         updated = sum(key in taken for key in chosen)
-        return InsertReport(
+        report = InsertReport(
             len(chosen) - updated,
             updated,
             len(rows) - len(chosen),
@@ -191,7 +218,9 @@ class RecordStore(Coroutines, FilesLoading, Reading):
             definition if is_new else None,
             unsearched(definition, records),
             by_keyword_alone(definition, records),
+            tuple(row.id for row in rows),
         )
+        return report, searchable_since(before, definition)
 
     def embed_ahead(
         self,
@@ -209,7 +238,7 @@ class RecordStore(Coroutines, FilesLoading, Reading):
         Raises ProviderError as `insert` does.
         """
         tenant = bound_tenant(self._bound, tenant)
-        rows = checked_rows(with_fields(entity, records), records, tenant, leaves_invalid=True)
+        rows = checked_rows(self._definitions.grown(entity, records), records, tenant, leaves_invalid=True)
         taken = self._rows.taken(entity.name, rows, None, on_conflict)
         chosen = resolve(entity, rows, taken, "ignore" if on_conflict == "error" else on_conflict)
         entries = [record_entry(entity, row.id, row.data, row.tenant) for row in chosen.values()]
@@ -276,13 +305,15 @@ class RecordStore(Coroutines, FilesLoading, Reading):
         assert id is not None  # noqa: S101 - or where is given
         patch = checked_patch(changes, id)
 
-        def attempt() -> str:
+        def attempt() -> tuple[str, Entity | None]:
             definition = self.entity(entity, connection=connection)
             before = self.get(entity, id, tenant=tenant, connection=connection)
-            rows = self._changing.change(definition, [before], patch, connection, replaces=replace_all)
-            return rows[0].tenant if rows else before.tenant
+            rows, grown = self._changing.change(definition, [before], patch, connection, replaces=replace_all)
+            return rows[0].tenant if rows else before.tenant, grown
 
-        now = self.index.retried(attempt, connection)
+        now, grown = self.index.retried(attempt, connection)
+        if grown is not None:
+            self._changing.index(grown, connection)
         return self.get(entity, id, tenant=None if self._bound is not None else now, connection=connection)
 
     def delete(

@@ -10,7 +10,7 @@ of types that JSON does not have: date, datetime, time, Decimal, UUID, members o
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -21,10 +21,13 @@ from uuid import UUID
 from ..errors import InvalidFilter, seen
 from ..moments import DATE, Moment, moment_of, read_date
 from ..values import Bucket
+from .patterns import PATTERNS, check_pattern
 
-COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$contains")
+LISTS = ("$any", "$all")
+ON_FIELDS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$contains", *PATTERNS, *LISTS)
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
 HAS_WORDS = "has words"
+COMPARISONS = (*ON_FIELDS, "$between", "$not")
 GROUPS = ("$and", "$or", "$not")
 ID = ("id",)
 """The path of a stored record's key, which is beside its data."""
@@ -36,7 +39,7 @@ LEAST_WHOLE, MOST_WHOLE = -(2**63) + 1, 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`operator` is one of COMPARISONS, or HAS_WORDS for a query's `field:word`."""
+    """`operator` is one of ON_FIELDS, or HAS_WORDS for a query's `field:word`."""
 
     path: tuple[str, ...]
     operator: str
@@ -74,10 +77,12 @@ class _Parser:
     def group(self, where: Any, depth: int) -> Filter:
         if not isinstance(where, Mapping):
             raise InvalidFilter(f"a filter is an object such as {{'status': 'open'}}, not {seen(where)}")
+        self._check_depth(depth)
+        return all_of(part for key, value in where.items() for part in self._entry(key, value, depth))
+
+    def _check_depth(self, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep")
-        members = tuple(part for key, value in where.items() for part in self._entry(key, value, depth))
-        return members[0] if len(members) == 1 else Group("$and", members)
 
     def _entry(self, key: Any, value: Any, depth: int) -> Iterator[Filter]:
         if key in ("$and", "$or"):
@@ -105,24 +110,59 @@ class _Parser:
             yield Comparison(path, "$eq", self.read(value))
             return
         for operator, operand in value.items():
-            if operator == "$not":
-                yield Group("$not", (self.group({".".join(path): operand}, depth + 1),))
-                continue
             if operator not in COMPARISONS:
-                raise InvalidFilter(f"unknown operator {seen(operator)}. Known: {', '.join(COMPARISONS)}, $not")
-            yield Comparison(path, operator, self._operand(operator, operand))
+                raise InvalidFilter(f"unknown operator {seen(operator)}. Known: {', '.join(COMPARISONS)}")
+            if operator == "$not" and not is_list(operand):
+                self._check_depth(depth + 1)
+                yield Group("$not", (all_of(self._comparisons(path, operand, depth + 1)),))
+            elif operator == "$between":
+                low, high = self._ends(operand)
+                yield Comparison(path, "$gte", low)
+                yield Comparison(path, "$lte", high)
+            else:
+                operator = "$nin" if operator == "$not" else operator
+                yield Comparison(path, operator, self._operand(operator, operand))
+
+    def _ends(self, value: Any) -> tuple[Any, Any]:
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            raise InvalidFilter(f"$between takes a list of two values, the least and the greatest, not {seen(value)}")
+        low, high = (self._operand("$gte", end) for end in value)
+        if {isinstance(end, int | float) + 2 * isinstance(end, str) for end in (low, high)} == {1, 2}:
+            raise InvalidFilter(f"$between takes two numbers, two texts or two dates, not {seen(value)}")
+        return low, high
 
     def _operand(self, operator: str, value: Any) -> Any:
-        if operator in ("$in", "$nin") and not isinstance(value, list | tuple | set | frozenset):
+        if operator in ("$in", "$nin", *LISTS) and not is_list(value):
             raise InvalidFilter(f"{operator} takes a list, not {seen(value)}")
+        if operator in LISTS:
+            _check_members(operator, value)
+        if operator in PATTERNS:
+            check_pattern(operator, value)
         if operator == "$exists" and not isinstance(value, bool):
             raise InvalidFilter(f"$exists takes true or false, not {seen(value)}")
-        if operator == "$contains" and isinstance(value, Mapping | list | tuple | set | frozenset):
+        if operator == "$contains" and (isinstance(value, Mapping) or is_list(value)):
             raise InvalidFilter(f"$contains takes one value, not {seen(value)}")
         value = read_date(value[DATE]) if is_date(value) else value
-        if operator in ORDERED and isinstance(value, bool | Mapping | list | tuple | set | frozenset | None):
+        if operator in ORDERED and (isinstance(value, bool | Mapping | None) or is_list(value)):
             raise InvalidFilter(f"{operator} compares with a number or a text, or a date, not {seen(value)}")
         return self.read(value)
+
+
+def all_of(members: Iterable[Filter]) -> Filter:
+    listed = tuple(members)
+    return listed[0] if len(listed) == 1 else Group("$and", listed)
+
+
+def is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | frozenset)
+
+
+def _check_members(operator: str, value: Collection[Any]) -> None:
+    if operator == "$all" and len(value) > MAX_MEMBERS:
+        raise InvalidFilter(f"$all takes {MAX_MEMBERS} values at most, not {len(value)}")
+    whole = next((one for one in value if is_list(one) or (isinstance(one, Mapping) and not is_date(one))), None)
+    if whole is not None:
+        raise InvalidFilter(f"{operator} takes a list of single values, of which none is {seen(whole)}")
 
 
 def path_of(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
@@ -178,6 +218,8 @@ def typed(value: Any) -> Any:
         return [typed(item) for item in value]
     if isinstance(value, Enum | date | time | timedelta | UUID | bytes):
         return value
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidFilter("a text that is compared with a column holds NUL, which PostgreSQL cannot compare")
     checked = plain(value)
     return value if isinstance(value, Decimal) else checked
 
@@ -208,9 +250,7 @@ def number(value: float | Decimal) -> int | float:
 def _text(value: str) -> str:
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise InvalidFilter("a text in a filter holds a lone surrogate, which no database can store")
-    if "\0" in value:
-        raise InvalidFilter("a text in a filter holds NUL, which no record can")
-    return value
+    return value.replace("\0", " ")
 
 
 def is_huge(value: Any) -> bool:

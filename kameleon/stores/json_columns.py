@@ -1,5 +1,5 @@
-"""Columns of JSON of mapped classes: conditions on them as on stored records, and what a path leads to. Imports this
-package alone."""
+"""Columns of mapped classes that the dialects render conditions on as on stored records: those of JSON, and what a path
+into one leads to, and those of texts. Imports this package alone."""
 
 import json
 import re
@@ -16,6 +16,17 @@ from .filters import Comparison
 
 class JSONComparison(FunctionElement[bool]):
     """Whether a column's document compares so; the path is within the document."""
+
+    type = Boolean()
+    inherit_cache = False
+
+    def __init__(self, column: Any, compared: Comparison) -> None:
+        self.compared = compared
+        super().__init__(column)
+
+
+class TextComparison(FunctionElement[bool]):
+    """Whether a column's text compares so: a pattern, or $contains."""
 
     type = Boolean()
     inherit_cache = False
@@ -52,6 +63,14 @@ def _comparison(element: JSONComparison, compiler: Any, **options: Any) -> str:
     rendering = import_module(f".{compiler.dialect.name}.where", __package__)
     document = rendering.DOCUMENT.format(_column(element, compiler, options))
     return _with_binds(rendering.comparison(element.compared, binds, document), binds, compiler, options)
+
+
+@compiles(TextComparison)
+def _text_comparison(element: TextComparison, compiler: Any, **options: Any) -> str:
+    binds: dict[str, Any] = {}
+    rendering = import_module(f".{compiler.dialect.name}.where", __package__)
+    made = rendering.on_text(_column(element, compiler, options), element.compared, binds)
+    return _with_binds(made, binds, compiler, options)
 
 
 @compiles(JSONText)

@@ -42,7 +42,8 @@ Where = Annotated[
     Object | Absent,
     Field(
         description='A filter by fields, such as {"status": "open"} or {"stars": {"$gte": 10}}. Operators: $eq $ne $gt '
-        "$gte $lt $lte $in $nin $exists $contains $and $or $not."
+        "$gte $lt $lte $between $in $nin $exists $contains $startswith $like $ilike (% and _) $icontains, on lists "
+        "$any $all; $and $or $not."
     ),
 ]
 Mode = Annotated[

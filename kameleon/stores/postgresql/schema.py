@@ -203,8 +203,10 @@ class PostgreSQLSchema:
         dropping.drop_tenant(connection, self._templates, self._postings, tenant, generations)
 
     def lock_entities(self, connection: Connection) -> None:
+        before = connection.exec_driver_sql("SELECT current_setting('lock_timeout')").scalar_one()
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_WAITS_S}s'")
         connection.execute(self._templates.text(LOCK_ENTITIES))
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{before}'")
 
     def rename_entity(self, connection: Connection, old: str, new: str, generations: Sequence[Generation]) -> None:
         for table in self._of_records(generations):

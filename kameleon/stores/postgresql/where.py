@@ -5,10 +5,24 @@ Paths are strict: one never goes into a list by itself, as SQLite's do not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...moments import LENGTH, Moment
-from ..filters import HAS_WORDS, ID, LEAST_WHOLE, MOST_WHOLE, ORDERED, Comparison, bind, by_shape, id_text, is_huge
+from ..filters import (
+    HAS_WORDS,
+    ID,
+    LEAST_WHOLE,
+    LISTS,
+    MOST_WHOLE,
+    ORDERED,
+    Comparison,
+    bind,
+    by_shape,
+    id_text,
+    is_huge,
+)
+from ..patterns import PATTERNS, pieces
 from ..tables import digits, dump
 
 MAX_FLOAT = "1.7976931348623157e308"
@@ -50,6 +64,10 @@ def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA
             return f"{value} IS {'NOT ' if compared.value else ''}NULL"
         case "$contains":
             return contains(value, compared.value, binds)
+        case "$any" | "$all":
+            return has_members(value, compared, binds)
+        case _ if compared.operator in PATTERNS:
+            return when(value, "string", on_text(f"({value} #>> '{{}}')", compared, binds))
     sign = SIGNS[compared.operator]
     if isinstance(compared.value, Moment):
         return f"{moment(value)} {sign} {bind(binds, compared.value.ms)}"
@@ -122,20 +140,46 @@ def on_id(compared: Comparison, binds: dict[str, Any]) -> str:
         texts = [text for value in compared.value if (text := id_text(value)) is not None]
         any_ = f"{KEY} = ANY(CAST({bind(binds, texts)} AS text[]))"
         return any_ if compared.operator == "$in" else f"NOT {any_}"
-    if compared.operator == "$exists":
-        return "true" if compared.value else "false"
+    if compared.operator == "$exists" or compared.operator in LISTS:
+        return "true" if compared.operator == "$exists" and compared.value else "false"
     if (value := id_text(compared.value)) is None:
         return "true" if compared.operator == "$ne" else "false"
-    if compared.operator == "$contains":
-        return f"strpos({KEY}, {bind(binds, value)}) > 0"
+    if compared.operator == "$contains" or compared.operator in PATTERNS:
+        return on_text(KEY, replace(compared, value=value), binds)
     return f"{KEY} {(SIGNS | {'$eq': '=', '$ne': '<>'})[compared.operator]} {bind(binds, value)}"
 
 
 def contains(value: str, wanted: Any, binds: dict[str, Any]) -> str:
     """A member of a list, or a part of a text."""
     member = f"{value} @> 'null'" if wanted is None else equals(value, wanted, binds)
-    inside = f"strpos({value} #>> '{{}}', {bind(binds, wanted)}) > 0" if isinstance(wanted, str) else "false"
+    is_text, text = isinstance(wanted, str), f"({value} #>> '{{}}')"
+    inside = on_text(text, Comparison((), "$contains", wanted), binds) if is_text else "false"
     return f"CASE jsonb_typeof({value}) WHEN 'array' THEN {member} WHEN 'string' THEN {inside} ELSE false END"
+
+
+def has_members(value: str, compared: Comparison, binds: dict[str, Any]) -> str:
+    """Renders whether it is a list with one of these members, or with all of them."""
+    wanted = compared.value
+    found = [contains(value, one, binds) for one in wanted if one is None or compared.operator == "$all"]
+    if compared.operator == "$any" and (others := [one for one in wanted if one is not None]):
+        found.append(equals_any(value, others, binds))
+    none, joined = ("true", " AND ") if compared.operator == "$all" else ("false", " OR ")
+    return when(value, "array", f"({joined.join(found) or none})")
+
+
+def on_text(value: str, compared: Comparison, binds: dict[str, Any]) -> str:
+    """Renders a comparison of a text by its characters, whatever the collation that it has."""
+    value = f'CAST({value} AS text) COLLATE "C"'
+    if compared.operator == "$contains":
+        return f"strpos({value}, {bind(binds, compared.value)}) > 0"
+    like, same = "", dict[str, str]()
+    for piece in pieces(compared.operator, compared.value):
+        letter = piece.same[:1] or piece.character
+        same |= dict.fromkeys(piece.same[1:], letter)
+        like += letter if piece.is_wildcard or letter not in "%_\\" else f"\\{letter}"
+    if same:
+        value = f"translate({value}, {bind(binds, ''.join(same))}, {bind(binds, ''.join(same.values()))})"
+    return f"{value} LIKE {bind(binds, like)}"
 
 
 def when(value: str, kind: str, holds: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-from ...memory_pool import OneConnection
+from ...memory_pool import TakesTurns
 from ..names import DEFAULT, Names
 from ..own_connections import is_own, own_connection, own_driver
 from .rows import fetched
@@ -112,7 +112,7 @@ class SQLitePostings:
         if isinstance(pool, StaticPool):
             shared = pool.connection.dbapi_connection
             return shared is None or not shared.in_transaction
-        if isinstance(pool, OneConnection):
+        if isinstance(pool, TakesTurns):
             return not pool.is_in_use_here()
         if isinstance(pool, SingletonThreadPool):
             with own_connection(engine) as connection:

@@ -5,15 +5,18 @@ Imports `moments`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ...moments import DAY_MS, LENGTH, Moment
-from ..filters import HAS_WORDS, ID, ORDERED, Comparison, Filter, Group, bind, by_shape, condition, id_text
+from ..filters import HAS_WORDS, ID, LISTS, ORDERED, Comparison, Filter, Group, bind, by_shape, condition, id_text
+from ..patterns import PATTERNS, pieces, prefix, successor
 from ..tables import dump
 
 DATA, KEY = "records.data", "records.id"
 EDGE = "[^a-z0-9]"
 SIGNS = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
+ARRAY = "'array'"
 KINDS = {str: "('text')", **dict.fromkeys((int, float), "('integer', 'real')")}
 KIND = (
     "CASE {0} WHEN 'text' THEN 'string' WHEN 'integer' THEN 'number' WHEN 'real' THEN 'number' "
@@ -58,6 +61,11 @@ def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA
             return f"{field.kind} IS {'NOT ' if compared.value else ''}NULL"
         case "$contains":
             return contains(field, compared.value, binds)
+        case "$any" | "$all":
+            return has_members(field, compared, binds)
+        case _ if compared.operator in PATTERNS:
+            start, holds = begins(field.value, compared, binds), on_text(field.value, compared, binds)
+            return f"({field.kind} = 'text'{start} AND {holds})"
         case _ if compared.operator == HAS_WORDS:
             return has_words(field, compared.value, binds)
     if isinstance(compared.value, Moment):
@@ -190,12 +198,12 @@ def on_id(compared: Comparison, binds: dict[str, Any]) -> str:
         texts = dump([text for value in compared.value if (text := id_text(value)) is not None])
         any_ = f"{KEY} IN (SELECT item.value FROM json_each({bind(binds, texts)}) AS item)"
         return any_ if compared.operator == "$in" else f"NOT {any_}"
-    if compared.operator == "$exists":
-        return str(int(compared.value))
+    if compared.operator == "$exists" or compared.operator in LISTS:
+        return str(int(compared.operator == "$exists" and compared.value))
     if (value := id_text(compared.value)) is None:
         return str(int(compared.operator == "$ne"))
-    if compared.operator == "$contains":
-        return f"instr({KEY}, {bind(binds, value)}) > 0"
+    if compared.operator == "$contains" or compared.operator in PATTERNS:
+        return on_text(KEY, replace(compared, value=value), binds)
     return f"{KEY} {(SIGNS | {'$eq': '=', '$ne': '<>'})[compared.operator]} {bind(binds, value)}"
 
 
@@ -205,8 +213,41 @@ def contains(field: Field, wanted: Any, binds: dict[str, Any]) -> str:
         return field.has_member("item.type = 'null'")
     if not isinstance(wanted, str):
         return f"({field.kind} = 'array' AND {equals(field, wanted, binds)})"
-    inside = f"instr({field.value}, {bind(binds, wanted)}) > 0"
+    inside = on_text(field.value, Comparison((), "$contains", wanted), binds)
     return f"CASE {field.kind} WHEN 'array' THEN {equals(field, wanted, binds)} WHEN 'text' THEN {inside} ELSE 0 END"
+
+
+def has_members(field: Field, compared: Comparison, binds: dict[str, Any]) -> str:
+    """Renders whether it is a list with one of these members, or with all of them."""
+    wanted = compared.value
+    if compared.operator == "$all":
+        return f"({' AND '.join([f'{field.kind} = {ARRAY}', *(contains(field, one, binds) for one in wanted)])})"
+    found = [contains(field, None, binds)] if None in wanted else []
+    if others := [one for one in wanted if one is not None]:
+        found.append(equals_any(field, others, binds))
+    return f"({field.kind} = {ARRAY} AND ({' OR '.join(found) or '0'}))"
+
+
+def on_text(value: str, compared: Comparison, binds: dict[str, Any]) -> str:
+    """Renders a comparison of a text by its characters, whatever the collation that it has."""
+    if compared.operator == "$contains":
+        return f"instr({value}, {bind(binds, compared.value)}) > 0"
+    glob = ""
+    for piece in pieces(compared.operator, compared.value):
+        if piece.is_wildcard:
+            glob += "*" if piece.character == "%" else "?"
+        else:
+            glob += f"[{piece.same}]" if len(piece.same) > 1 or piece.same in "*?[" else piece.same
+    return f"{value} GLOB {bind(binds, glob)}"
+
+
+def begins(value: str, compared: Comparison, binds: dict[str, Any]) -> str:
+    """Renders what an index on the value looks up of a pattern."""
+    start = prefix(pieces(compared.operator, compared.value))
+    if not start:
+        return ""
+    end = successor(start)
+    return f" AND {value} >= {bind(binds, start)}" + (f" AND {value} < {bind(binds, end)}" if end else "")
 
 
 def has_words(field: Field, words: str, binds: dict[str, Any]) -> str:
