@@ -45,6 +45,7 @@ FIELDS = click.option(
     metavar="NAME",
     help="Which field is a record's tenant; empty where --tenant gives it with each command.",
 )
+@click.option("--exist-ok", is_flag=True, help="Leave an entity that is declared like this as it is.")
 @common
 @pass_app
 def create(
@@ -54,6 +55,7 @@ def create(
     fields: tuple[str, ...],
     tenant_field: str | None,
     boosts: tuple[str, ...],
+    exist_ok: bool,
 ) -> None:
     """Declare an entity. Types: any, text, integer, number, boolean, list, object.
 
@@ -64,9 +66,10 @@ def create(
         raise click.UsageError("name a searchable field: --search FIELD")
     search = dict(map(optioned, searchable))
     types = types_of(fields)
-    options: dict[str, Any] = {"tenant_field": tenant_field, "boost": read_boosts(boosts)}
+    options: dict[str, Any] = {"tenant_field": tenant_field, "boost": read_boosts(boosts), "exist_ok": exist_ok}
     made = app.records(create=True).create_entity(name, search=search, fields=types, **options)
-    app.show(as_json(made), f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
+    verb = "declared" if exist_ok else "made"
+    app.show(as_json(made), f"{verb} entity {made.name}, searchable: {', '.join(made.searchable)}")
 
 
 @entity.command()

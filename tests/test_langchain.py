@@ -210,8 +210,8 @@ def test_the_indexing_api_cleans_up(make: Make, cleanup: Any, is_awaited: bool) 
     def indexed(documents: list[Document]) -> Any:
         options = {"cleanup": cleanup, "source_id_key": "source", "key_encoder": "sha256"}
         if is_awaited:
-            return asyncio.run(aindex(documents, manager, store, **options))  # type: ignore[arg-type]
-        return index(documents, manager, store, **options)  # type: ignore[arg-type]
+            return asyncio.run(aindex(documents, manager, store, **options))
+        return index(documents, manager, store, **options)
 
     first = [Document(page_content=text, metadata={"source": text[0]}) for text in ("a fox", "a dog", "b fox")]
     assert indexed(first)["num_added"] == 3

@@ -29,7 +29,7 @@ for suite in (VectorStoreIntegrationTests, RetrieversIntegrationTests):
 
 class TestVectorStore(VectorStoreIntegrationTests):
     @pytest.fixture
-    def vectorstore(self, make: Make) -> KameleonVectorStore:  # type: ignore[override]
+    def vectorstore(self, make: Make) -> KameleonVectorStore:
         return KameleonVectorStore(make(provider(self.get_embeddings())))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import runpy
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def test_many_namespaces_are_all_listed(store: KameleonStore) -> None:
 
 
 def test_items_are_searched_by_their_texts(make: Make) -> None:
-    store = KameleonStore(make(provider(Letters())), index={"fields": ["title", "parts[*].text"]}, mode="vector")
+    store = KameleonStore(make(provider(Letters())), index={"fields": ["title", "parts[*].text"]})
     store.put(("t",), "a", {"title": "xxx", "parts": [{"text": "yyy"}], "other": "www"})
     store.put(("t",), "b", {"title": "zzz"})
     store.put(("t",), "c", {"title": "zzzz", "other": "www"}, index=["other"])
@@ -164,7 +165,7 @@ def test_items_are_searched_by_their_texts(make: Make) -> None:
 
 
 def test_a_score_is_the_cosine(store: KameleonStore) -> None:
-    vectors = KameleonStore(store.engine, "vectors", mode="vector", index={"fields": ["text"]})
+    vectors = KameleonStore(store.engine, "vectors", index={"fields": ["text"]})
     vectors.put(("t",), "a", {"text": "xxxy"})
     (item,) = vectors.search((), query="xyyy")
     assert item.score == pytest.approx(0.6, abs=0.01)
@@ -270,12 +271,13 @@ def test_coroutines_do_the_same(store: KameleonStore) -> None:
         assert await store.alist_namespaces(suffix=("y",)) == [("t", "y")]
         await store.adelete(("t", "x"), "a")
         assert await store.aget(("t", "x"), "a") is None
-        assert await store.asweep_ttl() == 0  # type: ignore[attr-defined]
+        assert await store.asweep_ttl() == 0
 
     asyncio.run(use())
 
 
-def test_texts_of_any_script_are_found(store: KameleonStore) -> None:
+def test_texts_of_any_script_are_found(make: Make) -> None:
+    store = KameleonStore(make(provider(Letters())), mode="hybrid")
     texts = ["这是中文", "これは日本語です", "이건 한국어야", "Это русский", "यह रूसी है"]
     for number, text in enumerate(texts):
         store.put(("user_123", "memories"), str(number), {"text": text})
@@ -286,8 +288,12 @@ def test_texts_of_any_script_are_found(store: KameleonStore) -> None:
 def test_an_embedding_is_for_an_engine_of_sqlalchemy(make: Make, engine: Engine) -> None:
     search = make("static")
     with pytest.raises(InvalidInput, match="leave the embedding out"):
-        KameleonStore(search, index={"embed": Letters()})
-    own = KameleonStore(engine, "own", index={"embed": Letters().embed_documents, "fields": ["text"]})
+        KameleonStore(search, index={"embed": Letters(), "dims": 5})
+
+    def embed(texts: Sequence[str]) -> list[list[float]]:
+        return Letters().embed_documents(list(texts))
+
+    own = KameleonStore(engine, "own", index={"embed": embed, "fields": ["text"], "dims": 5})
     own.put(("t",), "a", {"text": "xxx"})
     assert keys(own.search((), query="xxx")) == ["a"]
     RecordStore(search).create_entity("Shelf", search=["title"])

@@ -17,6 +17,8 @@ from kameleon import RecordStore, SearchEngine
 from kameleon.boosts import number
 from kameleon.doctor import examine, is_ok
 from kameleon.errors import EntityExists, InvalidFilter, InvalidInput, InvalidRecord, TenantRequired, UnknownEntity
+from kameleon.records import Record
+from kameleon.stores.filters import typed
 from kameleon.testing import HashProvider
 
 from .conftest import ids, with_server
@@ -114,6 +116,41 @@ def test_records_are_counted_by_a_condition(records: RecordStore) -> None:
         records.count("Note", where={"nope": 1})
     with pytest.raises(UnknownEntity):
         records.count("Nothing")
+
+
+def test_records_are_listed_in_the_order_of_fields(records: RecordStore) -> None:
+    rows = [
+        {"id": f"n{n:04}", "text": f"note {n}", "n": n % 7, "name": "Äa ba Zz zb"[3 * (n % 4) :][:2]}
+        for n in range(1_001)
+    ]
+    rows += [{"id": "x", "text": "none"}, {"id": "y", "text": "a list", "n": None, "name": ["a"]}]
+    records.insert("Note", rows)
+    for sort in ("n", "-n", ["name", "-n"], "-name,n"):
+        searched = [hit.id for hit in records.search.search("", entity="Note", sort=sort, limit=1_003)]
+        assert [each.id for each in records.list("Note", sort=sort, limit=2_000)] == searched
+        paged: list[Record] = []
+        while page := records.list("Note", sort=sort, limit=400, after=paged[-1] if paged else None):
+            paged += page
+        assert [each.id for each in paged] == searched
+        assert [each.id for each in records.list("Note", sort=sort, limit=2, offset=400)] == searched[400:402]
+    found = records.list("Note", sort="-n", where={"n": {"$lt": 2}}, limit=2)
+    assert [(each.id, each.data["n"]) for each in found] == [("n0001", 1), ("n0008", 1)]
+    with pytest.raises(InvalidFilter, match="unknown field 'nope'"):
+        records.list("Note", sort="nope")
+    with pytest.raises(InvalidInput, match="sort is a field"):
+        records.list("Note", sort=[])
+
+
+def test_records_of_tenants_are_listed_in_the_order_of_fields(search: SearchEngine) -> None:
+    store = RecordStore(search)
+    store.create_entity("Owned", search=["text"], tenant_field="org")
+    store.insert("Owned", [{"id": n, "text": "a", "n": -n, "org": org} for n in range(3) for org in ("a", "b")])
+    found = store.list("Owned", sort="n", tenant=["a", "b"], limit=3)
+    assert [(each.id, each.tenant) for each in found] == [("2", "a"), ("2", "b"), ("1", "a")]
+    after = store.list("Owned", sort="n", tenant=["a", "b"], after=found[-1])
+    assert [(each.id, each.tenant) for each in after] == [("1", "b"), ("0", "a"), ("0", "b")]
+    own = RecordStore(search.for_tenant("b"))
+    assert [each.id for each in own.list("Owned", sort="-n")] == ["0", "1", "2"]
 
 
 def test_the_id_is_a_field_of_every_condition(records: RecordStore) -> None:
@@ -286,6 +323,8 @@ def test_nul_is_a_space_wherever_it_comes_from(records: RecordStore, tmp_path: P
     assert ids(search.search("whale", entity="Note", mode="keyword")) == ["a.txt"]
     search.index_record("Loose", "1", "green\0turtle")
     assert search.search("turtle", entity="Loose")[0].matched_text == "green turtle"
+    with pytest.raises(InvalidFilter, match="compared with a column holds NUL"):
+        typed("a\0")
     for wrong in ({"a\0": 1}, {"a": {"b\0": 1}}):
         with pytest.raises(InvalidRecord, match="field's name holds a NUL"):
             records.insert("Note", [wrong])

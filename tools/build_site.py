@@ -23,6 +23,7 @@ COPIED = (
     "docs/*.md",
     "docs/images/*",
     "examples/*",
+    "examples/docs_search/search.js",
     "kameleon/embeddings/*/README.md",
     "stress/README.md",
     "stress/figures/*",
@@ -42,7 +43,7 @@ REFERENCE: Mapping[str, tuple[str, Sequence[str]]] = {
     "searching": (
         "Searches and hits",
         (
-            "kameleon.search.query.SearchOptions",
+            "kameleon.search.options.SearchOptions",
             "kameleon.SearchResults",
             "kameleon.SearchResult",
             "kameleon.Snippet",

@@ -35,7 +35,7 @@ def provider(embedding: Embeddings, model_name: str | None = None, **limits: Any
     return CallableProvider(
         lambda texts: embedding.embed_documents(list(texts)),
         query=embedding.embed_query,
-        adocuments=embedding.aembed_documents,
+        adocuments=lambda texts: embedding.aembed_documents(list(texts)),
         aquery=embedding.aembed_query,
         model_name=next((name for name in names if isinstance(name, str)), type(embedding).__name__),
         **limits,
@@ -125,7 +125,9 @@ class KameleonVectorStore(VectorStore):
         return added
 
     @twins
-    def delete(self, ids: list[str] | None = None, *, filter: Mapping[str, Any] | None = None) -> Steps[bool]:
+    def delete(  # type: ignore[override]
+        self, ids: list[str] | None = None, *, filter: Mapping[str, Any] | None = None
+    ) -> Steps[bool]:
         """Delete documents by id, or those of `filter`; without both, all."""
         yield self._record_verb("delete", ids, where={} if ids is None and filter is None else filter)
         return True

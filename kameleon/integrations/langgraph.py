@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from itertools import chain, takewhile
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import InvalidInput, MissingExtra, UnknownEntity
 from ..records import RecordStore
@@ -56,6 +56,10 @@ class KameleonStore(BaseStore):
     """
 
     supports_ttl = True
+    if TYPE_CHECKING:
+
+        async def abatch(self, ops: Iterable[Op]) -> list[Result]: ...
+        async def asweep_ttl(self) -> int: ...
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class KameleonStore(BaseStore):
         *,
         index: IndexConfig | None = None,
         ttl: TTLConfig | None = None,
-        mode: str = "hybrid",
+        mode: str = "vector",
         **options: Any,
     ) -> None:
         given: Mapping[str, Any] = index or {}

@@ -1,18 +1,23 @@
 """The part of RecordStore that reads records: `get`, `get_many`, `count` and `list`. Imports `values`, `errors`,
-`content`, `indexing`, `orm` and `stores`."""
+`analysis`, `content`, `indexing`, `orm`, `search` and `stores`."""
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection, func, select, tuple_
 
+from ..analysis.collation import sort_key
 from ..content import bound_tenant, check_id, check_tenant
 from ..errors import InvalidInput, RecordMissing, seen
 from ..indexing.index import Index
 from ..orm.callers import connection_within
+from ..search.ordering import Sort, by_fields, read_sort
+from ..search.sources import StoredFields
 from ..stores.catalog import Entity, active
+from ..stores.filters import path_of
+from ..stores.refs import ids_by_tenant
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref
 from .entities import fields_of
@@ -72,13 +77,8 @@ class Reading:
         wanted = checked_ids(ids)
         definition = self.entity(entity, connection=connection)
         owner = tenant_named(definition, bound_tenant(self._bound, tenant))
-        table, found = self.index.tables.records, dict[str, Record]()
-        own = of_tenants(table, definition, (owner,))
         with self.index.reading(connection, (owner,)) as conn:
-            for part in parts(list(dict.fromkeys(wanted)), IDS_A_STATEMENT):
-                rows = conn.execute(table.select().where(*own, table.c.id.in_(part)))
-                found.update((row.id, make_record(row)) for row in rows)
-            records = [found[id_] for id_ in wanted if id_ in found]
+            records = stored(self.index, conn, [Ref(entity, id_, owner) for id_ in wanted])
             return with_vectors(self.index, conn, records) if vectors else records
 
     def count(
@@ -106,6 +106,7 @@ class Reading:
         entity: str,
         *,
         where: Mapping[str, Any] | None = None,
+        sort: str | Sequence[str] | None = None,
         tenant: object = None,
         limit: int = 100,
         offset: int = 0,
@@ -113,25 +114,70 @@ class Reading:
         connection: Connection | None = None,
         session: "Session | None" = None,
     ) -> "list[Record]":
-        """Records by id, those of `where`; of one tenant, of several or of all. `after` is the last record of the page
-        before, however many these are. Raises UnknownEntity, InvalidFilter."""
+        """Records by id, those of `where`; of one tenant, of several or of all. `sort` orders them by fields, as in a
+        search, which reads these of all of them. `after` is the last record of the page before, however many these are.
+        Raises UnknownEntity, InvalidFilter."""
         for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
             if not isinstance(value, int) or not least <= value <= MAX_LIMIT:
                 raise InvalidInput(f"{name} is a whole number from {least} to {MAX_LIMIT}, not {seen(value, 40)}")
         connection = connection_within(self.index, connection, session, "alist")
         definition = self.entity(entity, connection=connection)
-        table = self.index.tables.records
         tenants = tenants_named(definition, bound_tenant(self._bound, tenant))
-        statement = table.select().where(*of_tenants(table, definition, tenants))
-        statement = statement.where(condition(self.index, where, fields_of(definition)))
+        table = self.index.tables.records
+        matching = [*of_tenants(table, definition, tenants), condition(self.index, where, fields_of(definition))]
         order = [table.c.id] if tenants is not None and len(tenants) == 1 else [table.c.id, table.c.tenant]
-        if after is not None:
-            statement = statement.where(
-                tuple_(table.c.id, table.c.tenant) > (check_id(after.id), check_tenant(after.tenant))
-            )
+        sorts = read_sort(sort)
         with self.index.reading(connection, tenants or ()) as conn:
-            rows = conn.execute(statement.order_by(*order).limit(limit).offset(offset)).all()
-        return [make_record(row) for row in rows]
+            if sorts:
+                refs = Sorted(self.index, definition, sorts).refs(conn, matching, after)
+                return stored(self.index, conn, refs[offset : offset + limit])
+            statement = table.select().where(*matching).order_by(*order).limit(limit).offset(offset)
+            if after is not None:
+                last = check_id(after.id), check_tenant(after.tenant)
+                statement = statement.where(tuple_(table.c.id, table.c.tenant) > last)
+            return list(map(make_record, conn.execute(statement)))
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Records of an entity by the values of fields, those of equal values by id. The databases order texts neither
+    alike nor as searches do, so the values of all that match are read."""
+
+    index: Index
+    entity: Entity
+    sorts: Sequence[Sort]
+
+    def refs(self, connection: Connection, matching: Iterable[Any], after: Record | None) -> list[Ref]:
+        table, fields = self.index.tables.records.c, fields_of(self.entity)
+        found = connection.execute(select(table.id, table.tenant).where(*matching))
+        refs = [Ref(self.entity.name, id_, tenant) for id_, tenant in found]
+        read = StoredFields(self.index.store.records, fields)
+        values = [dict(read.values(connection, refs, sort.field)) for sort in self.sorts]
+        end = None if after is None else Ref("", check_id(after.id), check_tenant(after.tenant))
+        if end is not None and after is not None:
+            refs.append(end)
+            for sort, of_field in zip(self.sorts, values, strict=True):
+                of_field[end] = value_at(after.data, path_of(sort.field, fields))
+        refs.sort(key=lambda ref: (ref.id, ref.tenant, ref is end))
+        ordered = by_fields(refs, values, self.sorts, sort_key(self.index.store.language))
+        return ordered if end is None else ordered[ordered.index(end) + 1 :]
+
+
+def value_at(data: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data
+
+
+def stored(index: Index, connection: Connection, refs: Sequence[Ref]) -> list[Record]:
+    """The records of one entity that are there, in the order of the refs and one for each."""
+    table, found = index.tables.records, dict[Ref, Record]()
+    for tenant, ids in ids_by_tenant(dict.fromkeys(refs)).items():
+        own = table.c.tenant == tenant, table.c.entity_name == refs[0].entity
+        for part in parts(ids, IDS_A_STATEMENT):
+            for row in connection.execute(table.select().where(*own, table.c.id.in_(part))):
+                found[Ref(row.entity_name, row.id, row.tenant)] = make_record(row)
+    return [found[ref] for ref in refs if ref in found]
 
 
 def checked_ids(ids: Any) -> list[str]:
@@ -146,7 +192,7 @@ def with_vectors(index: Index, connection: Connection, records: Sequence[Record]
     generation = active(index.catalog.generations(connection))
     if generation is None or not records:
         return list(records)
-    refs = list(dict.fromkeys(Ref(each.entity, each.id, each.tenant) for each in records))
-    stored = index.store.embeddings.vectors_at(connection, generation, refs)
-    vectors = {ref.id: tuple(array("f", vector)) for ref, vector in stored.items()}
-    return [replace(each, vector=vectors.get(each.id)) for each in records]
+    refs = [Ref(each.entity, each.id, each.tenant) for each in records]
+    found = index.store.embeddings.vectors_at(connection, generation, list(dict.fromkeys(refs)))
+    vectors = {ref: tuple(array("f", vector)) for ref, vector in found.items()}
+    return [replace(each, vector=vectors.get(ref)) for each, ref in zip(records, refs, strict=True)]

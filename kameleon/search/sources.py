@@ -89,9 +89,10 @@ class Sources:
 
 
 class StoredFields:
-    """The fields of the record store, whose names may have dots: `declared` are those of the searched entities."""
+    """The fields of the record store, whose names may have dots: `declared` are those of the searched entities, None
+    for any."""
 
-    def __init__(self, records: Records, declared: Collection[str]) -> None:
+    def __init__(self, records: Records, declared: Collection[str] | None) -> None:
         self._records = records
         self._declared = declared
 
