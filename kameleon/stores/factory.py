@@ -37,8 +37,8 @@ class StoreOptions(TypedDict, total=False):
 
 MODULES = {"sqlite": ".sqlite.store", "postgresql": ".postgresql.store"}
 OPTIONS = {
-    "sqlite": ("namespace", "vector_search", "language", "keyword_search"),
-    "postgresql": ("namespace", "schema", "language", "keyword_search", "m", "ef_construction", "ef_search"),
+    "sqlite": ("vector_search", "language", "keyword_search", "namespace"),
+    "postgresql": ("schema", "language", "keyword_search", "m", "ef_construction", "ef_search", "namespace"),
 }
 
 

@@ -1,5 +1,7 @@
 """Translates errors of psycopg into kameleon's, with the next step. Imports `errors`."""
 
+import re
+
 import psycopg
 
 from ...errors import DatabaseLocked, DatabaseUnavailable, Outdated, SchemaMissing, StorageError, TransactionConflict
@@ -18,6 +20,8 @@ SHUT_DOWN, CRASHED, STARTING = "57P01", "57P02", "57P03"
 UNAVAILABLE = {TOO_MANY_CONNECTIONS, SHUT_DOWN, CRASHED, STARTING}
 CONNECTION = "08"
 NOT_YET = "FATAL:  the database system is"  # the message to a client that connects, without a code
+OF_EMBEDDINGS, OF_GENERATIONS = (re.compile(rf"\bkdb_([a-z0-9]+_)?{name}") for name in ("embedding_g", "generation\\b"))
+"""Tables of any namespace in a message."""
 
 HIDDEN = (
     "The row is another tenant's than the connection's setting names. Set it to the tenant of the records; a role that "
@@ -53,7 +57,7 @@ def storage_error(error: BaseException) -> StorageError:
     """`error` is psycopg's."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     state = getattr(error, "sqlstate", None) or (STARTING if NOT_YET in lines[0] else None)
-    if state == UNDEFINED_TABLE and "kdb_embedding_g" in lines[0]:
+    if state == UNDEFINED_TABLE and OF_EMBEDDINGS.search(lines[0]):
         return TransactionConflict(
             f"PostgreSQL reports: {lines[0]}. This transaction's snapshot is older than the prune that dropped it: "
             "roll back and repeat yours. If that changes nothing, `kameleon doctor` lists what is missing"
@@ -74,7 +78,7 @@ def storage_error(error: BaseException) -> StorageError:
     if state == NOT_AVAILABLE:
         return DatabaseLocked(f"PostgreSQL reports: {lines[0]}. Try again, or raise lock_timeout")
     cure = NEXT_STEPS.get(state or "", "")
-    if state == NO_RIGHT and ("for schema" in lines[0] or "kdb_generation" in lines[0]):
+    if state == NO_RIGHT and ("for schema" in lines[0] or OF_GENERATIONS.search(lines[0])):
         cure = MAKES_TABLES
     if "row-level security" in lines[0]:
         cure = PROTECTED_SINCE if state == NOT_SUPPORTED else HIDDEN
