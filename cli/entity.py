@@ -45,6 +45,7 @@ FIELDS = click.option(
     metavar="NAME",
     help="Which field is a record's tenant; empty where --tenant gives it with each command.",
 )
+@click.option("--filters", metavar="NAME", default="", help="The object that names of fields in filters begin in.")
 @common
 @pass_app
 def create(
@@ -54,8 +55,9 @@ def create(
     fields: tuple[str, ...],
     tenant_field: str | None,
     boosts: tuple[str, ...],
+    filters: str,
 ) -> None:
-    """Declare an entity. Types: any, text, integer, number, boolean, list, object.
+    """Declare an entity. Types: any, text, datetime, integer, number, boolean, list, object.
 
     \b
     kameleon entity create Ticket --search subject:2 --search body:html --search code:keyword --field rating:integer
@@ -64,7 +66,7 @@ def create(
         raise click.UsageError("name a searchable field: --search FIELD")
     search = dict(map(optioned, searchable))
     types = types_of(fields)
-    options: dict[str, Any] = {"tenant_field": tenant_field, "boost": read_boosts(boosts)}
+    options: dict[str, Any] = {"tenant_field": tenant_field, "boost": read_boosts(boosts), "filters": filters}
     made = app.records(create=True).create_entity(name, search=search, fields=types, **options)
     app.show(as_json(made), f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
 
@@ -222,6 +224,7 @@ def describe(app: App, name: str) -> None:
     else:
         rows = [(f.name, f.type, search_of(f, found)) for f in found.fields]
         rows += [("", "boost", shown_boost(boost)) for boost in found.boosts]
+        rows += [("", "filters", found.filters)] if found.filters else []
         app.print_rows(("field", "type", ""), rows)
 
 

@@ -38,8 +38,9 @@ class Administering:
         fields: Mapping[str, str],
         tenant_field: str | None,
         boosts: Boosts,
+        filters: str,
     ) -> Entity:
-        entity = boosted(declared_entity(name, search, fields, tenant_field), boosts)
+        entity = boosted(declared_entity(name, search, fields, tenant_field, filters), boosts)
 
         def attempt(connection: Connection) -> Entity:
             if name in self._catalog.entities(connection):

@@ -71,12 +71,15 @@ class RecordStore(Coroutines, FilesLoading):
         fields: Mapping[str, str] | None = None,
         tenant_field: str | None = None,
         boost: Boosts = (),
+        filters: str = "",
     ) -> Entity:
         """Declare an entity: `search` names its searchable fields, as a mapping with weights (whole numbers from 1 to
         10) or a `kameleon.Field` of options; `fields` maps a name to a type that is checked. `tenant_field` divides its
         records: the field whose value is a record's tenant, or "" where every call gives `tenant`. `boost` is that of
-        every search of it that gives none, of fields that are declared."""
-        return self._administering.create(name, search, fields or {}, tenant_field, boost)
+        every search of it that gives none, of fields that are declared. `filters` is an object of the records in which
+        the names of `where`, `sort`, `facets`, `limit_by` and `boost` begin: `fields={"metadata.year": "integer"}`
+        declares one of `filters="metadata"`, `year` names it, and `.title` is the record's own title."""
+        return self._administering.create(name, search, fields or {}, tenant_field, boost, filters)
 
     def alter_entity(
         self,

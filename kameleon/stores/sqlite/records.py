@@ -1,7 +1,7 @@
 """The record store's table in SQLite: JSON as text. Imports `values` and `moments`."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from ...moments import day_of
 from ...values import Ref
 from ..counting import most_frequent
 from ..filters import Filter, bind, condition, counting
+from ..paths import ANY, FieldNames
 from ..tables import dump, parts
 from ..values import Matches, Probe, Probed, ValueAt, bound
 from . import statements as sql
@@ -69,7 +70,7 @@ class SQLiteRecords:
         connection: Connection,
         matches: Matches,
         conditions: Sequence[Mapping[str, Any]],
-        fields: Collection[str] | None = None,
+        fields: FieldNames = ANY,
     ) -> Sequence[int]:
         counts, binds = counting(conditions, matches.binds, comparison, fields)
         statement, plain = bound(text(sql.COUNT_EACH.format(counts=counts, matches=matches.sql)), binds)
