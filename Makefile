@@ -1,4 +1,4 @@
-.PHONY: help demo test test-slow check types stress clean
+.PHONY: help demo test test-slow check types docs stress clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,6 +42,9 @@ check: $(FULL)  ## Run ruff and mypy, and try a wheel in an empty environment
 types: $(FULL)  ## Verify that the public names are typed completely (pyright, which needs Node.js)
 	$(BIN)/python tools/smoke_wheel.py --types
 
+docs: $(FULL)  ## Build the documentation site into build/site; a warning is an error
+	$(BIN)/python tools/build_site.py
+
 stress: $(FULL)  ## Measure and break it for ten minutes (python -m stress has the long runs)
 	$(BIN)/python -m stress insert --rows 2000
 	$(BIN)/python -m stress search --rows 2000
@@ -54,4 +57,4 @@ stress: $(FULL)  ## Measure and break it for ten minutes (python -m stress has t
 	$(BIN)/python -m stress hostile --backend sqlite --rounds 1
 
 clean:  ## Delete the environment, builds, caches and the databases of the demo
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo.db* museum.db*
+	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo.db* museum.db*

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print lines without control characters. The commands in them get this command's --database."""
+    """Print lines without control characters. The commands in them get this command's --database and --namespace."""
     context = click.get_current_context(silent=True)
     app = context.find_root().find_object(App) if context is not None else None
     shown = app.advised(text) if app is not None else text
@@ -46,6 +46,7 @@ DEFAULT_PROVIDER = "static"
 @dataclass
 class App:
     database: str | None = None
+    namespace: str | None = None
     as_json: bool = False
     chosen: "Chosen | None" = None
     has_imported: bool = False
@@ -56,16 +57,17 @@ class App:
 
     @property
     def arguments(self) -> list[str]:
-        """The arguments that name the database to another command; none where KAMELEON_URL or the current folder names
-        it, or has to because the URL holds a secret."""
+        """The arguments that name the index to another command. The database is not among them where KAMELEON_URL or
+        the current folder names it, or has to because the URL holds a secret."""
         from kameleon.urls import has_secret  # SQLAlchemy loads with it
 
-        return ["-d", self.database] if self.database and not has_secret(self.database) else []
+        database = ["-d", self.database] if self.database and not has_secret(self.database) else []
+        return [*database, *(["--namespace", self.namespace] if self.namespace else [])]
 
     @property
     def is_hidden(self) -> bool:
         """Whether another command needs KAMELEON_URL, which is not set, to find this database."""
-        return bool(self.database) and not self.arguments and os.environ.get("KAMELEON_URL") != self.database
+        return bool(self.database) and "-d" not in self.arguments and os.environ.get("KAMELEON_URL") != self.database
 
     def advised(self, text: str) -> str:
         """A message whose commands work on this database."""
@@ -102,10 +104,11 @@ class App:
 
     @property
     def options(self) -> Any:
-        """Those of SearchEngine that the environment gives."""
+        """Those of SearchEngine that the command line or the environment gives."""
         is_postgresql = self.url.startswith("postgres")
         names = ("schema", "language", "keyword_search") if is_postgresql else ("language", "keyword_search")
-        return {name: os.environ.get(f"KAMELEON_{name.upper()}") or None for name in names}
+        given = {name: os.environ.get(f"KAMELEON_{name.upper()}") or None for name in ("namespace", *names)}
+        return {**given, "namespace": self.namespace or given["namespace"]}
 
     def open(
         self, *, create: bool = False, by_name: bool = False, is_read_only: bool = False
@@ -154,10 +157,17 @@ class App:
 
 
 def common(command: F) -> F:
-    """Add --database and --json, which may be given before or after the command."""
+    """Add --database, --namespace and --json, which may be given before or after the command."""
     for option in (
         click.option(
             "--json", "as_json", is_flag=True, expose_value=False, callback=_remember, help="Print one JSON document."
+        ),
+        click.option(
+            "--namespace",
+            metavar="NAME",
+            expose_value=False,
+            callback=_remember,
+            help="Which index of the database; without it, the one that has no name.",
         ),
         click.option(
             "-d", "--database", metavar="URL", expose_value=False, callback=_remember, help="The database to work on."

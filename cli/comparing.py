@@ -8,7 +8,7 @@ from .app import App, echo, parse_object
 
 if TYPE_CHECKING:
     from kameleon.evaluation import Compared, Comparison
-    from kameleon.search.query import SearchOptions
+    from kameleon.search.options import SearchOptions
 
 
 def read_setting(text: str | None, option: str) -> "SearchOptions":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kameleon.errors import RecordMissing
 from kameleon.files.folders import with_files_of_folders
 
 from .app import App, bar, common, confirming, echo, parse_object, pass_app, quiet
@@ -130,23 +131,30 @@ def _print_summary(app: App, insertion: Insertion, *, is_indexed: bool) -> None:
 
 @data.command()
 @click.argument("entity")
-@click.argument("id_", metavar="ID")
-@of_tenant("The tenant of the record, of an entity that has tenants.")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@of_tenant("The tenant of the records, of an entity that has tenants.")
 @common
 @pass_app
-def get(app: App, entity: str, id_: str, tenant: str | None) -> None:
-    """Print one record as JSON.
+def get(app: App, entity: str, ids: tuple[str, ...], tenant: str | None) -> None:
+    """Print one record as JSON, or several in the order of their ids, one a line.
+
+    Those that are missing are named at the end, and the status is 1.
 
     \b
     kameleon data get Ticket T-1001
     """
-    record = app.records().get(entity, id_, tenant=tenant)
-    app.print_json({"id": record.id, **record.data})
+    found = app.records().get_many(entity, ids, tenant=tenant)
+    rows = [{"id": record.id, **record.data} for record in found]
+    for document in [rows] if app.as_json and len(ids) > 1 else rows:
+        app.print_json(document)
+    if missing := [id_ for id_ in dict.fromkeys(ids) if id_ not in {record.id for record in found}]:
+        raise RecordMissing(f"{entity} has no record {', '.join(f'{id_!r:.80}' for id_ in missing)}")
 
 
 @data.command("list")
 @click.argument("entity")
 @click.option("--where", metavar="JSON", help="Only records that match, as in search.")
+@click.option("--sort", metavar="FIELDS", help="Order by these fields instead, as in search.")
 @click.option("--limit", type=click.IntRange(1, 2**53), default=20, show_default=True, help="Records at most.")
 @click.option("--offset", type=click.IntRange(0, 2**53), default=0, help="Skip so many records.")
 @of_tenants
@@ -156,6 +164,7 @@ def list_(
     app: App,
     entity: str,
     where: str | None,
+    sort: str | None,
     limit: int,
     offset: int,
     tenants: tuple[str, ...],
@@ -168,10 +177,27 @@ def list_(
     """
     condition = parse_object(where, "--where") if where else None
     tenant = chosen_tenants(tenants, all_tenants)
-    found = app.records().list(entity, where=condition, tenant=tenant, limit=limit, offset=offset)
+    found = app.records().list(entity, where=condition, sort=sort, tenant=tenant, limit=limit, offset=offset)
     rows = [{"id": record.id, **record.data} for record in found]
     for document in [rows] if app.as_json else rows:
         app.print_json(document)
+
+
+@data.command()
+@click.argument("entity")
+@click.option("--where", metavar="JSON", help="Only records that match, as in search.")
+@of_tenants
+@common
+@pass_app
+def count(app: App, entity: str, where: str | None, tenants: tuple[str, ...], all_tenants: bool) -> None:
+    """Count records.
+
+    \b
+    kameleon data count Ticket --where '{"status": "open"}'
+    """
+    condition = parse_object(where, "--where") if where else None
+    found = app.records().count(entity, where=condition, tenant=chosen_tenants(tenants, all_tenants))
+    app.show({"count": found}, f"{found}")
 
 
 @data.command()

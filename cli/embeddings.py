@@ -56,6 +56,8 @@ def status(app: App, list_failed: bool) -> None:
     if app.as_json:
         app.print_json(as_document(engine, models))
         return
+    if engine.namespace is not None:
+        echo(f"namespace: {engine.namespace}")
     for line in [*model_lines(engine, models), *run_lines(engine.reindexing.status(), models)]:
         echo(line)
     found = engine.get_status()
@@ -86,6 +88,7 @@ def as_document(engine: "SearchEngine", models: "Sequence[Generation]") -> dict[
     totals = {name: sum(getattr(s, name) for s in found) for name in ("indexed", "pending", "failed", "unindexed")}
     totals["cached"] = sum(part.texts for part in engine.cache.status())
     return {
+        "namespace": engine.namespace,
         "generations": [
             {**asdict(model), "options": plain_options(model), "vector_index": engine.admin.vector_index(model)}
             for model in models

@@ -46,6 +46,7 @@ FIELDS = click.option(
     help="Which field is a record's tenant; empty where --tenant gives it with each command.",
 )
 @click.option("--filters", metavar="NAME", default="", help="The object that names of fields in filters begin in.")
+@click.option("--exist-ok", is_flag=True, help="Leave an entity that is declared like this as it is.")
 @common
 @pass_app
 def create(
@@ -56,6 +57,7 @@ def create(
     tenant_field: str | None,
     boosts: tuple[str, ...],
     filters: str,
+    exist_ok: bool,
 ) -> None:
     """Declare an entity. Types: any, text, datetime, integer, number, boolean, list, object.
 
@@ -67,8 +69,10 @@ def create(
     search = dict(map(optioned, searchable))
     types = types_of(fields)
     options: dict[str, Any] = {"tenant_field": tenant_field, "boost": read_boosts(boosts), "filters": filters}
+    options["exist_ok"] = exist_ok
     made = app.records(create=True).create_entity(name, search=search, fields=types, **options)
-    app.show(as_json(made), f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
+    verb = "declared" if exist_ok else "made"
+    app.show(as_json(made), f"{verb} entity {made.name}, searchable: {', '.join(made.searchable)}")
 
 
 @entity.command()

@@ -35,9 +35,10 @@ from .tenants import tenants
 def kameleon() -> None:
     """Hybrid search, keywords and vectors, in the database you already have.
 
-    The database is --database, else KAMELEON_URL, else kameleon.db in the current folder. KAMELEON_LANGUAGE is the
-    language of a new index (english, german, … or simple, without stems and stop words). On PostgreSQL KAMELEON_SCHEMA
-    names the schema of its tables, and KAMELEON_KEYWORD_SEARCH is where a new index ranks keywords (index or server).
+    The database is --database, else KAMELEON_URL, else kameleon.db in the current folder. Of several indexes in it
+    --namespace, else KAMELEON_NAMESPACE, names one. KAMELEON_LANGUAGE is the language of a new index (english, german,
+    … or simple, without stems and stop words). On PostgreSQL KAMELEON_SCHEMA names the schema of its tables, and
+    KAMELEON_KEYWORD_SEARCH is where a new index ranks keywords (index or server).
 
     \b
     kameleon data insert Ticket --from-file tickets.jsonl

@@ -1,5 +1,5 @@
-"""What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the namespaces of a
-SearchEngine. Imports `values`, `errors`, `content`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
+"""What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the groups of verbs
+of a SearchEngine. Imports `values`, `errors`, `content`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
 `query_rules`, `judgements`, `existing_tables` and `tenants`."""
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
 from .query_rules import QueryRules
 from .search.checks import check_weight
-from .search.query import TenantOption
+from .search.options import TenantOption
 from .search.weighting import Weighting, check_weighting
 from .stores.catalog import active
 from .stores.values import State
@@ -192,8 +192,8 @@ class CacheAdministration:
             return caching.clear(conn, self._index.tables.embedding_cache, unused_since)
 
 
-class Namespaces:
-    """The namespaces of a SearchEngine, whose index `index` is."""
+class VerbGroups:
+    """The groups of verbs of a SearchEngine, whose index `index` is."""
 
     index: Index
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from .errors import InvalidInput
 from .stores.factory import StoreOptions, make_store
-from .stores.tables import PREFIX
+from .stores.names import PREFIX
 
 with suppress(ImportError):
     import pgvector.sqlalchemy  # noqa: F401

@@ -1,4 +1,5 @@
-"""Opens connections of an asynchronous engine for threads. Imports `errors`.
+"""Opens connections of an asynchronous engine for threads. Imports `errors`, `event_loop` and
+`memory_pool`.
 
 kameleon's own work (searching, syncing, rebuilding) is synchronous. On an AsyncEngine it runs on connections that the
 application's engine opens itself, with its dialect, arguments, listeners and execution options, in a second pool with
@@ -8,8 +9,8 @@ kameleon's, on a daemon thread, one a process. The application's loop does none 
 SQLAlchemy has no public way to give an engine a second pool, and none to await in a thread. The private attributes that
 this takes are used in this module alone: `Engine._proxied` and `_has_events`; `Pool._invoke_creator`,
 `_dialect`, `_pre_ping`, `_recycle`, `_reset_on_return`, `_orig_logging_name`; `QueuePool._pool`, `_max_overflow`,
-`_timeout`; `AdaptedConnection._connection`, and `__sqlalchemy_greenlet_provider__`, by which `await_only` recognises
-a greenlet.
+`_timeout`; `Pool._do_get`, `_do_return_conn`, `_create_connection`; `_ConnectionRecord.get_connection`;
+`AdaptedConnection._connection`, and `__sqlalchemy_greenlet_provider__`, by which `await_only` recognises a greenlet.
 """
 
 import asyncio
@@ -29,55 +30,15 @@ from sqlalchemy import Engine, NullPool, Pool, QueuePool, event
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import greenlet_spawn
 
-from .errors import InvalidInput
+from .errors import InvalidInput, StorageError
+from .event_loop import EventLoop, awaited, on_a_thread_of
+from .memory_pool import OneAsyncConnection, OneConnection, TakesTurns
 
 T = TypeVar("T")
 
 KEPT = "kameleon_own_engine"
 EXECUTES = ("execute", "executemany")
 FETCHES = ("fetchone", "fetchmany", "fetchall")
-
-
-class EventLoop:
-    """An event loop on a daemon thread, begun with its first use."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def _started(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.SelectorEventLoop()  # psycopg takes no other on Windows
-                self._thread = threading.Thread(target=self._loop.run_forever, name="kameleon-asyncio", daemon=True)
-                self._thread.start()
-            return self._loop
-
-    def is_this_thread(self) -> bool:
-        return threading.current_thread() is self._thread
-
-    def submit(self, awaitable: Awaitable[T]) -> "Future[T]":
-        return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._started())
-
-    def wait(self, awaitable: Awaitable[T]) -> T:
-        """The result, awaited on the loop; an interrupt of this thread cancels it."""
-        if self.is_this_thread():
-            raise RuntimeError("kameleon's event loop would wait for itself: use this connection on another thread")
-        future = self.submit(awaitable)
-        try:
-            return future.result()
-        except BaseException:  # an interrupt of this thread, too, ends what is awaited for it
-            future.cancel()
-            raise
-
-    def call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        """Call a function of SQLAlchemy's adaptation of a driver, which awaits inside."""
-        return self.wait(greenlet_spawn(function, *args, **options))
-
-
-async def _awaited(awaitable: Awaitable[T]) -> T:
-    return await awaitable
 
 
 class _Provider(greenlet):  # type: ignore[misc]
@@ -113,12 +74,12 @@ async def on_thread(call: Callable[[], T]) -> T:
     is_cancelled = threading.Event()
 
     def wait(awaitable: Awaitable[Any]) -> Any:
-        awaiting[:] = [asyncio.run_coroutine_threadsafe(_awaited(awaitable), loop)]
+        awaiting[:] = [asyncio.run_coroutine_threadsafe(awaited(awaitable), loop)]
         if is_cancelled.is_set():
             awaiting[0].cancel()
         return awaiting[0].result()
 
-    thread = asyncio.ensure_future(asyncio.to_thread(drive, call, wait))
+    thread = asyncio.ensure_future(on_a_thread_of(partial(drive, call, wait)))
     try:
         return await asyncio.shield(thread)
     except asyncio.CancelledError:
@@ -245,6 +206,54 @@ class OwnNullPool(_Driven, NullPool):
     pass
 
 
+class BorrowingPool(_Driven, TakesTurns):
+    """Takes the application's connection of a database in memory, in turn with the application."""
+
+    def __init__(self, given: "ref[Engine]", **options: Any) -> None:
+        super().__init__(self._bridged, **options)
+        self._given = given
+        self._options = options
+        self._record: Any = None
+        self._target: Any = None
+        self._taken: tuple[OneConnection, Any] | None = None
+
+    @property
+    def lender(self) -> OneConnection:
+        pool = getattr(self._given(), "pool", None)
+        if not isinstance(pool, OneConnection):
+            raise StorageError("the asynchronous engine of this database in memory is gone: keep it as long as this")
+        return pool
+
+    def _bridged(self, connection_record: Any = None) -> BridgedConnection:
+        return BridgedConnection(self._target)
+
+    def _do_get(self) -> Any:
+        lender = self.lender
+        taken: Any = _loop.call(lender._do_get)
+        try:
+            target = _loop.call(taken.get_connection)
+            if self._record is None or target is not self._target:
+                self._target = target
+                self._record = self._create_connection()
+        except BaseException:  # whatever ends it, an interrupt too, another waits for the connection
+            lender._do_return_conn(taken)
+            raise
+        self._taken = lender, taken
+        return self._record
+
+    def _do_return_conn(self, record: Any) -> None:
+        if self._taken is not None:
+            (lender, taken), self._taken = self._taken, None
+            lender._do_return_conn(taken)
+
+    def recreate(self) -> "BorrowingPool":
+        return BorrowingPool(self._given, **self._options)
+
+    def dispose(self) -> None:
+        """The connection is the application's to close."""
+        self._record = self._target = None
+
+
 def own_engine(given: Engine) -> Engine:
     """An engine for threads that differs from an asynchronous one in its pool alone. There is one pool for each of the
     application's, disposed of with that. Raises InvalidInput for a pool that cannot be had twice."""
@@ -254,7 +263,7 @@ def own_engine(given: Engine) -> Engine:
         made._proxied = own_engine(inner)  # type: ignore[attr-defined]
         return made
     if KEPT not in vars(given):
-        pool = _own_pool(given.pool)
+        pool = _own_pool(given)
         made = _copied(given)
         made.pool = pool
         _own.add(made)
@@ -274,7 +283,8 @@ def dispose(engine: Engine) -> None:
         _renewed(engine).dispose()
 
 
-def _own_pool(pool: Pool) -> Pool:
+def _own_pool(given: Engine) -> Pool:
+    pool = given.pool
     create = pool._invoke_creator
 
     def creator(connection_record: Any = None) -> Any:
@@ -289,7 +299,9 @@ def _own_pool(pool: Pool) -> Pool:
         "dialect": _for_threads(pool._dialect),
     }
     made: Pool
-    if type(pool) is NullPool:
+    if type(pool) is OneAsyncConnection:
+        made = BorrowingPool(ref(given), **options)
+    elif type(pool) is NullPool:
         made = OwnNullPool(creator, **options)
     elif type(pool) is AsyncAdaptedQueuePool:
         options |= {"pool_size": pool._pool.maxsize, "max_overflow": pool._max_overflow, "timeout": pool._timeout}
@@ -297,8 +309,8 @@ def _own_pool(pool: Pool) -> Pool:
     else:
         raise InvalidInput(
             f"kameleon opens connections of its own beside those of an async engine, and cannot make a second "
-            f"{type(pool).__name__}. Give create_async_engine no poolclass=, or NullPool; a database in memory serves "
-            "a plain engine, a file an asynchronous one too"
+            f"{type(pool).__name__}. Give kameleon.create_async_engine no poolclass=, or NullPool; it opens a "
+            "database in memory, too"
         )
     made.dispatch = pool.dispatch
     return made

@@ -10,7 +10,7 @@ from sqlalchemy import Select
 from .indexing.index import Index
 from .indexing.writer import Progress
 from .orm.callers import on_a_thread
-from .search.query import SearchOptions, TenantOption
+from .search.options import SearchOptions, TenantOption
 from .values import ALL_TENANTS, Failure, IndexReport, SearchResults
 
 if TYPE_CHECKING:

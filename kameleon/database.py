@@ -1,5 +1,5 @@
 """Makes engines with the settings that kameleon works best with; plain ones from SQLAlchemy work too. Imports `errors`,
-`urls`, `sqlite_files`, `sqlalchemy_internals` and `async_connections`."""
+`urls`, `sqlite_files`, `sqlalchemy_internals`, `memory_pool` and `async_connections`."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,8 +10,9 @@ import sqlalchemy
 from sqlalchemy import URL, Engine, event
 
 from .errors import InvalidInput
+from .memory_pool import OneAsyncConnection, OneConnection
 from .sqlalchemy_internals import commits_each_statement
-from .sqlite_files import open_read_only_files
+from .sqlite_files import open_read_only_files, path_of
 from .urls import parse_url, shown
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 PLACES = ("host", "port", "options", "service")
 """Parameters of a URL's query that identify a database, besides its host, port and name."""
+IN_MEMORY = {"sqlite": OneConnection, "sqlite+pysqlite": OneConnection, "sqlite+aiosqlite": OneAsyncConnection}
+"""The pool of a database in memory, by driver."""
+CONNECTIONS = ("pool", "poolclass", "creator")
 ASYNCHRONOUS = ("aiosqlite", "psycopg", "psycopg_async")
 
 
@@ -28,9 +32,11 @@ def create_engine(url: str | URL, **options: Any) -> Engine:
     """SQLAlchemy's `create_engine` with settings for each database.
 
     SQLite: write-ahead logging (readers never wait for a writer) and SQLAlchemy's own BEGIN, without which the driver
-    commits savepoints as it releases them. PostgreSQL: `postgresql://` means psycopg 3. `options` are SQLAlchemy's.
+    commits savepoints as it releases them; a database in memory (`sqlite://`) is one for all threads, which take its
+    single connection in turn and wait for it up to `pool_timeout` (30 s). PostgreSQL: `postgresql://` means psycopg 3.
+    `options` are SQLAlchemy's.
     """
-    engine = _opened(sqlalchemy.create_engine, url, options)
+    engine = _opened(sqlalchemy.create_engine, url, _with_one_connection(url, options))
     if engine.dialect.is_async:
         raise InvalidInput(
             f"{engine.url.drivername} is asynchronous: kameleon.create_async_engine opens it, and SearchEngine takes "
@@ -44,9 +50,19 @@ def create_async_engine(url: str | URL, **options: Any) -> "AsyncEngine":
     """SQLAlchemy's `create_async_engine` with the same settings."""
     from sqlalchemy.ext.asyncio import create_async_engine as create
 
-    engine = _opened(create, url, options)
+    engine = _opened(create, url, _with_one_connection(url, options))
     set_up_engine(engine.sync_engine)
     return engine
+
+
+def _with_one_connection(url: str | URL, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of a SQLite database in memory, unless they say themselves what connections it has."""
+    parsed = parse_url(url)
+    is_in_memory = path_of(parsed.database) is None or parsed.query.get("mode") == "memory"
+    if parsed.drivername not in IN_MEMORY or not is_in_memory or not options.keys().isdisjoint(CONNECTIONS):
+        return options
+    arguments = {"check_same_thread": False, **options.get("connect_args", {})}
+    return {**options, "poolclass": IN_MEMORY[parsed.drivername], "connect_args": arguments}
 
 
 def _opened(create: Callable[..., T], url: str | URL, options: Mapping[str, Any]) -> T:

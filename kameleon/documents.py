@@ -94,6 +94,7 @@ def insert_document(report: Any) -> dict[str, Any]:
         "created_entity": made and made.name,
         "unsearched": report.unsearched,
         "keyword_only": report.keyword_only,
+        "ids": report.ids,
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, Unpack
 
 from sqlalchemy import Connection, Engine, Select
 
-from .administration import Namespaces
+from .administration import VerbGroups
 from .content import check_entity, check_id, check_tenants
 from .coroutines import Coroutines
 from .errors import InvalidInput, seen
@@ -19,7 +19,7 @@ from .indexing.writer import Indexing, Progress
 from .orm import syncing
 from .orm.callers import attach, connection_within, sessions_of
 from .orm.queries import Queries
-from .search.query import SearchOptions, TenantOption
+from .search.options import SearchOptions, TenantOption
 from .stores.factory import StoreOptions
 from .tenants import ForTenant
 from .values import (
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SearchEngine(Coroutines, Namespaces):
+class SearchEngine(Coroutines, VerbGroups):
     """Hybrid search in the database of `engine`. For an asynchronous one (aiosqlite, psycopg) the work that is not a
     session's is done on connections that it opens for threads, in a second pool of the same size.
 
@@ -102,6 +102,11 @@ class SearchEngine(Coroutines, Namespaces):
     def engine(self) -> Engine:
         """The engine that kameleon's own work goes through; beside an asynchronous one, its second pool."""
         return self.index.engine
+
+    @property
+    def namespace(self) -> str | None:
+        """That of its tables, None for the default one."""
+        return self.index.tables.names.namespace
 
     @property
     def provider(self) -> "str | EmbeddingProvider | None":

@@ -15,7 +15,7 @@ from .orm.syncing import status as status_of
 from .orm.table_entities import table_entities
 from .records import RecordStore
 from .search.facets import MAX_FACETS
-from .search.query import TenantOption
+from .search.options import TenantOption
 from .stores.paths import written
 from .values import ALL_TENANTS
 

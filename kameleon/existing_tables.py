@@ -19,7 +19,7 @@ from .orm.redefined import Redefined
 from .orm.reflection.declared import TableEntities
 from .orm.reflection.definition import TableDefinition
 from .orm.reflection.making import checked
-from .stores.tables import PREFIX
+from .stores.names import PREFIX
 from .table_plans import TablePlan, count_rows, plan_table
 from .values import IndexReport, IndexStatus
 

@@ -20,7 +20,7 @@ from .stores.factory import StoreOptions, make_store
 from .stores.old_tables import OldTables
 from .stores.protocols import Store
 from .stores.settings import CURATION, is_current, keyword_search_of
-from .stores.tables import SCHEMA_VERSION, document, instant, kept_name, key
+from .stores.tables import SCHEMA_VERSION, document, instant, key
 from .stores.transactions import Transactions
 from .stores.values import Entry
 from .values import Generation, Noise, Ref
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 ROWS_A_PAGE = 1_000
 """Bounds the contents that are in memory at a time. Chosen, not measured."""
 REWRITTEN = ("kdb_search", "kdb_entities")
-GENERATION_TABLE = "kdb_embedding_g"
 TIMES = ("created_at", "updated_at")
 
 Progress = Callable[[int, int], None]
@@ -92,6 +91,7 @@ class Rebuild:
     def __init__(self, connection: Connection, store: Store, options: StoreOptions, progress: Progress | None) -> None:
         self._connection = connection
         self._tables = store.tables
+        self._names = self._tables.names
         self._old: OldTables = store.schema.old_tables(connection)
         self._settings = self._old_settings()
         language = options.get("language") or self._settings.get("language")
@@ -110,7 +110,7 @@ class Rebuild:
             return replace(report, is_needed=False)
         self._check()
         entity = column("entity_name", key)
-        counted = select(entity, func.count()).select_from(self._old_table("kdb_search")).group_by(entity)
+        counted = select(entity, func.count()).select_from(self._old_table(self._names("kdb_search"))).group_by(entity)
         return replace(report, records={row[0]: row[1] for row in self._connection.execute(counted)})
 
     def run(self) -> RebuildReport:
@@ -118,9 +118,10 @@ class Rebuild:
         report = self.plan()
         if not report.is_needed:
             return report
-        kept = [n for n in self._old.columns if n in (*self._restored, *REWRITTEN) or n.startswith(GENERATION_TABLE)]
+        wanted, embeddings = (*self._restored, *map(self._names, REWRITTEN)), self._names("kdb_embedding_g")
+        kept = [name for name in self._old.columns if name in wanted or name.startswith(embeddings)]
         self._old.set_aside(kept)
-        has_models = "kdb_generation" in kept
+        has_models = self._tables.generations.name in kept
         self._create(with_vectors=has_models)
         self._restore(kept)
         self._write(sum(report.records.values()))
@@ -149,22 +150,23 @@ class Rebuild:
         return table(name, schema=self._tables.metadata.schema)
 
     def _old_settings(self) -> dict[str, str]:
-        if "kdb_search" not in self._old.columns:
-            raise SchemaMissing("this database has no index to rebuild: it has no table kdb_search")
-        if not {"key", "value"} <= set(self._old.columns.get("kdb_meta", ())):
+        if (search := self._names("kdb_search")) not in self._old.columns:
+            raise SchemaMissing(f"this database has no index to rebuild: it has no table {search}")
+        if not {"key", "value"} <= set(self._old.columns.get(self._tables.meta.name, ())):
             return {}
         rows: Any = self._connection.execute(
-            select(column("key"), column("value")).select_from(self._old_table("kdb_meta"))
+            select(column("key"), column("value")).select_from(self._old_table(self._tables.meta.name))
         )
         return {row.key: row.value for row in rows}
 
     def _check(self) -> None:
         """Raises StorageError where contents or records could not be read."""
-        for name, wanted in (
+        for table_name, wanted in (
             ("kdb_search", {"entity_name", "record_id", "content"}),
             ("kdb_entities", {"name", "definition"}),
             ("kdb_records", {"entity_name", "id", "data"}),
         ):
+            name = self._names(table_name)
             missing = sorted(wanted.difference(self._old.columns.get(name, wanted)))
             if missing:
                 raise StorageError(
@@ -195,9 +197,9 @@ class Rebuild:
         for name, made in self._restored.items():
             if name in kept:
                 self._copy(made, self._old.columns[name])
-        if "kdb_entities" in kept:
+        if self._tables.entities.name in kept:
             declared = select(column("name", key), column("definition", document))
-            declared = declared.select_from(table(kept_name("kdb_entities")))
+            declared = declared.select_from(table(self._names.kept(self._tables.entities.name)))
             for name, definition in self._connection.execute(declared).all():
                 self._catalog.write_entity(self._connection, entity_of(name, definition), is_new=True)
 
@@ -214,7 +216,7 @@ class Rebuild:
             for one in columns
             if one.name in old or one.name in added
         }
-        rows = select(*values.values()).select_from(table(kept_name(made.name)))
+        rows = select(*values.values()).select_from(table(self._names.kept(made.name)))
         self._connection.execute(insert(made).from_select(list(values), rows))
 
     def _write(self, total: int) -> None:
@@ -228,10 +230,15 @@ class Rebuild:
             self._progress(done, total)
 
     def _pages(self) -> Iterator[Sequence[Any]]:
-        there = self._old.columns["kdb_search"]
+        there = self._old.columns[self._names("kdb_search")]
         keys = [column(name, key) for name in ("tenant", "entity_name", "record_id") if name in there]
         columns = [*keys, *(column(name) for name in ("content", "content_hash", "gaps") if name in there)]
-        rows = select(*columns).select_from(table(kept_name("kdb_search"))).order_by(*keys).limit(ROWS_A_PAGE)
+        rows = (
+            select(*columns)
+            .select_from(table(self._names.kept(self._names("kdb_search"))))
+            .order_by(*keys)
+            .limit(ROWS_A_PAGE)
+        )
         page = rows
         while found := self._connection.execute(page).all():
             yield found

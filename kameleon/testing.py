@@ -114,7 +114,7 @@ def _connection(obj: object, sessions: Sessions) -> Connection | None:
 def _indexed_content(ref: Ref, index: Index, connection: Connection | None, tenant: str | None = None) -> str | None:
     """What the index holds of a record, of one tenant or whichever has it."""
     records = table(
-        "kdb_search",
+        index.tables.names("kdb_search"),
         *(column(name) for name in ("tenant", "entity_name", "record_id", "content")),
         schema=index.tables.metadata.schema,
     )

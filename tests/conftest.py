@@ -1,6 +1,7 @@
 """Fixtures: every store under test, engines on it, a deterministic provider, and the command run in this process."""
 
 import asyncio
+import inspect
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -23,13 +24,16 @@ import pytest
 import sqlalchemy
 from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, settings
-from sqlalchemy import URL, Engine, make_url, text
+from sqlalchemy import URL, Engine, func, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 import kameleon
 from kameleon import SearchEngine, SearchResults
 from kameleon.testing import HashProvider
+from stress.workloads.models import NAMESPACE as IN_NAMESPACE
+
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # nothing is sent anywhere
 
 SHARED = Path(__file__).parents[2] / "shared"
 SERVER = "KAMELEON_TEST_POSTGRESQL_URL"
@@ -50,6 +54,19 @@ BACKENDS = with_citus("sqlite", "sqlite-plain", "sqlite-memory", "sqlite-vec", "
 def with_server(*backends: str) -> tuple[str, ...]:
     """The same tests over `keyword_search="server"`, less those of SERVER_DIFFERS."""
     return (*with_citus(*backends), SERVER_RANKED)
+
+
+NAMESPACES = ("sqlite-namespace", "postgresql-namespace")
+"""An index in a namespace, beside one without that has the same entities."""
+NAMESPACE, NEIGHBOUR = (
+    "beside",
+    [(entity, str(n), "red fox salary next door") for entity in ("Note", "Article") for n in range(9)],
+)
+
+
+def with_namespaces(*backends: str) -> tuple[str, ...]:
+    """The same tests in a namespace, less those that name a table of kameleon's."""
+    return (*backends, *NAMESPACES)
 
 
 def with_async(*backends: str) -> tuple[str, ...]:
@@ -200,6 +217,7 @@ SLOW = {
     ],
     "test_servers.py": ["test_a_limit_of_texts_is_found_out_once"],
     "test_sessions.py": ["test_no_lock_is_held_while_the_provider_works"],
+    "test_site.py": ["test_the_site_builds_without_a_warning"],
     "test_stateful.py": ["test_after_each_commit_the_index_matches_the_tables"],
     "test_stress.py": ["test_a_seed_is_a_corpus"],
     "test_switching.py": [
@@ -271,6 +289,8 @@ SLOW_ON_POSTGRESQL = (
     *("test_hit_passages.py", "test_limit_by.py", "test_query_rules.py", "test_snippets.py", "test_synonyms.py"),
     *("test_verdicts.py", "test_weighting.py", "test_writing.py"),
     *("test_estimating.py", "test_passages.py", "test_results.py", "test_same_model.py"),
+    *("test_langchain.py", "test_langgraph.py"),
+    *("test_haystack.py", "test_llamaindex.py"),
 )
 TESTS_SLOW_ON_POSTGRESQL = {
     "test_a_joined_session_is_indexed_in_the_outer_transaction",
@@ -294,11 +314,17 @@ TESTS_SLOW_ON_POSTGRESQL = {
 """Suites and tests of what is computed or refused above the stores, most of whose parts quicker tests run on
 PostgreSQL, too: `make test` runs them over SQLite, `make test-slow` over PostgreSQL."""
 
-VARIANTS = ("sqlite-memory", "sqlite-plain", "sqlite-vec")
-"""Other engines of SQLite: `make test-slow` runs over them what `make test` runs over `sqlite`."""
+VARIANTS = ("sqlite-memory", "sqlite-plain", "sqlite-vec", *NAMESPACES)
+"""Other engines of SQLite, and namespaces: `make test-slow` runs over them what `make test` runs over `sqlite`."""
+
+
+def names_tables(item: pytest.Item) -> bool:
+    """Whether the test itself names a table of kameleon's, as it is without a namespace."""
+    return isinstance(item, pytest.Function) and "kdb_" in inspect.getsource(item.function)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if backend_of(item) not in NAMESPACES or not names_tables(item)]
     on_sqlite = {path_and_name(item) for item in items if backend_of(item) == "sqlite"}
     for item in items:
         is_again = item.path.name in SLOW_WHEN_ASYNC and backend_of(item) in ASYNC
@@ -451,6 +477,10 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def engine(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if backend == "postgresql-namespace":
+        with beside_another(request.getfixturevalue("pg_engine")) as opened:
+            yield opened
+        return
     if backend in ("postgresql", SERVER_RANKED, "citus"):
         yield request.getfixturevalue("citus_engine" if backend == "citus" else "pg_engine")
         return
@@ -460,8 +490,29 @@ def engine(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
         opened = kameleon.create_async_engine(url).sync_engine
     else:
         opened = open_engine(backend, tmp_path)
-    yield opened
+    with beside_another(opened) if backend in NAMESPACES else nullcontext():
+        yield opened
     opened.dispose()
+
+
+@contextmanager
+def beside_another(engine: Engine) -> Iterator[Engine]:
+    """The database has an index without a namespace, too, with another model; nothing changes it."""
+    neighbour = SearchEngine(engine, HashProvider(16, model_name="next door"))
+    neighbour.index_records_batch(NEIGHBOUR)
+    before = standing(neighbour)
+    engine.update_execution_options(**{IN_NAMESPACE: NAMESPACE})
+    yield engine
+    assert standing(neighbour) == before
+
+
+def standing(search: SearchEngine) -> list[Any]:
+    found = [search.search(query, entities=["Note", "Article"], limit=50) for query in ("red fox", "salary", "")]
+    shown = [[(hit.entity, hit.id, hit.score, hit.matched_text) for hit in hits] for hits in found]
+    with search.engine.connect() as connection:
+        tables = search.index.tables.metadata.sorted_tables
+        counts = {table.name: connection.scalar(select(func.count()).select_from(table)) for table in tables}
+    return [shown, counts, search.get_status(), search.generations()]
 
 
 @pytest.fixture
@@ -474,6 +525,8 @@ def make(engine: Engine, backend: str) -> Make:
 def build(engine: Engine, backend: str, provider: Any = None, **options: Any) -> SearchEngine:
     if backend == "sqlite-vec":
         options["vector_search"] = "sqlite-vec"
+    if backend in NAMESPACES:
+        options.setdefault("namespace", NAMESPACE)
     if backend == SERVER_RANKED:
         options["keyword_search"] = "server"
     search = SearchEngine(AsyncEngine(engine) if engine.dialect.is_async else engine, provider, **options)

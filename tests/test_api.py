@@ -30,7 +30,7 @@ from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.documents import record_document, results_document
 from kameleon.entities import describe
 from kameleon.errors import DatabaseLocked, DatabaseUnavailable, ProviderUnavailable, StorageError
-from kameleon.search.query import SearchOptions, TenantOption
+from kameleon.search.options import SearchOptions, TenantOption
 from kameleon.server import app
 from kameleon.server.models import PYTHON_ALONE, SearchRequest
 from kameleon.server.problems import of_kameleon
@@ -325,6 +325,7 @@ def test_records_are_inserted_and_replaced(writing: TestClient) -> None:
     assert refused(taken)[:2] == (409, "RecordExists")
     made = writing.post("/api/records", json={"entity": "Shoe", "records": [{"name": "a shoe"}]}).json()
     assert made["created_entity"] == "Shoe"
+    assert get(writing, "/api/records", entity="Shoe", id=made["ids"])["records"][0]["data"] == {"name": "a shoe"}
 
 
 @pytest.mark.parametrize("path", ["/api/search", "/api/records"])
@@ -356,6 +357,26 @@ def test_records_are_listed_in_pages(filled: SearchEngine, client: TestClient) -
             cursor = {"cursor": page["cursor"]}
         assert len(found) > 1
         assert found == as_json(wanted)
+
+
+def test_records_are_read_by_their_ids_and_counted(filled: SearchEngine, client: TestClient) -> None:
+    for entity, ids in (("Lamp", ["2", "none", "1"]), ("Chair", ["4", "none", "0"])):
+        page = get(client, "/api/records", entity=entity, id=ids)
+        assert ([record["id"] for record in page["records"]], page["cursor"]) == ([ids[0], ids[2]], None)
+        (one,) = get(client, "/api/records", entity=entity, id=ids[0])["records"]
+        assert one == get(client, f"/api/records/{entity}/{ids[0]}") == page["records"][0]
+    for other in ({"where": '{"a": 1}'}, {"cursor": "x"}):
+        assert refused(client.get("/api/records", params={"entity": "Lamp", "id": "1", **other}))[0] == 400
+    many = {"entity": "Lamp", "id": [str(n) for n in range(1_001)]}
+    assert refused(client.get("/api/records", params=many))[:2] == (400, "InvalidInput")
+    store = RecordStore(filled)
+    where = {"kind": "desk"}
+    assert get(client, "/api/count", entity="Lamp", where=where) == {"count": store.count("Lamp", where=where)}
+    assert get(client, "/api/count", entity="Order", all_tenants=True) == {"count": 4}
+    assert get(client, "/api/count", entity="Order", tenant="a") == {"count": store.count("Order", tenant="a")}
+    assert get(client, "/api/count", entity="Chair", where={"sold": True}) == {"count": 3}
+    assert refused(client.get("/api/count", params={"entity": "Order"}))[:2] == (400, "TenantRequired")
+    assert refused(client.get("/api/count", params={"entity": "None"}))[0] == 404
 
 
 def test_of_a_class_records_are_what_the_index_has(client: TestClient) -> None:

@@ -227,6 +227,16 @@ def test_a_session_that_is_not_attached_gives_its_transaction(
                 await store.ainsert("Ticket", [{"id": "1", "title": "wages overdue"}], session=session)
                 assert (await store.aget("Ticket", "1", session=session)).data == {"title": "wages overdue"}
             assert (await store.aget("Ticket", "1")).id == "1"
+            async with plain() as session:
+                await store.adelete("Ticket", where={}, session=session)
+                await store.ainsert("Ticket", [{"id": "2", "title": "wages paid"}], session=session)
+                await store.acreate_entity("Made", search=["title"], session=session)
+                assert [each.id for each in await store.aget_many("Ticket", ["1", "2"], session=session)] == ["2"]
+                assert await store.acount("Ticket", where={"id": "2"}, session=session) == 1
+                assert len(await store.aentities(session=session)) == 2
+                await session.rollback()
+            assert [each.id for each in await store.aget_many("Ticket", ["2", "1"])] == ["1"]
+            assert [each.name for each in await store.aentities()] == ["Ticket"]
 
     run(work())
 
@@ -385,9 +395,9 @@ def test_a_listener_of_the_application_is_still_called(opened: Opened, provider:
     assert len(notified) == 1
 
 
-def test_an_async_database_in_memory_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="cannot make a second StaticPool"):
-        SearchEngine(kameleon.create_async_engine("sqlite+aiosqlite://"))
+def test_an_async_database_in_memory_that_sqlalchemy_opened_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"cannot make a second StaticPool. Give kameleon.create_async_engine"):
+        SearchEngine(create_async_engine("sqlite+aiosqlite://"))
 
 
 def assert_same_contents(engine: Engine, _search: SearchEngine) -> Contents:

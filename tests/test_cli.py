@@ -226,8 +226,26 @@ def test_records_are_read_changed_and_deleted(filled: Run) -> None:
     listed = filled("data", "list", "Ticket", "--where", '{"stars": {"$gte": 4}}')
     assert [json.loads(line)["id"] for line in listed.stdout.splitlines()] == ["2"]
     assert len(json.loads(filled("data", "list", "Ticket", "--json").stdout)) == 3
+    several = filled("data", "get", "Ticket", "3", "9", "1", "8", status=1)
+    assert [json.loads(line) for line in several.stdout.splitlines()] == [TICKETS[2], TICKETS[0]]
+    assert several.stderr == "Error: Ticket has no record '9', '8'\n"
+    assert [each["id"] for each in json.loads(filled("--json", "data", "get", "Ticket", "3", "1").stdout)] == ["3", "1"]
+    ordered = filled("data", "list", "Ticket", "--sort=-stars,subject", "--limit", "2").stdout.splitlines()
+    assert [json.loads(line)["id"] for line in ordered] == ["2", "1"]
+    assert filled("data", "count", "Ticket").stdout == "3\n"
+    counted = filled("data", "count", "Ticket", "--where", '{"stars": {"$gte": 4}}', "--json")
+    assert json.loads(counted.stdout) == {"count": 1}
     assert filled("data", "delete", "Ticket", "2", "9").stdout == "deleted 1 of 2\n"
     assert filled("data", "get", "Ticket", "2", status=1).stderr == "Error: Ticket has no record '2'\n"
+
+
+def test_an_entity_is_declared_twice_if_that_is_wanted(run: Run) -> None:
+    declare = "entity", "create", "Draft", "--search", "title:2", "--field", "n:integer"
+    assert run(*declare).stdout == "made entity Draft, searchable: title\n"
+    assert "exists already" in run(*declare, status=1).stderr
+    assert run(*declare, "--exist-ok").stdout == "declared entity Draft, searchable: title\n"
+    other = run(*declare[:3], "--search", "title", "--exist-ok", status=1).stderr
+    assert "is another: its field 'title' is any and searched as Field(weight=2" in other
 
 
 def test_records_of_tenants_are_inserted_read_moved_and_deleted(run: Run) -> None:
@@ -290,7 +308,7 @@ BAD = [
     ("{oops}", "not JSON"),
     ("[1]", "not an object but a list"),
     ('{"id": true, "a": "b"}', "a record id is text or a whole number"),
-    ('{"a": "x\\u0000y"}', "a holds a NUL"),
+    ('{"a\\u0000": "b"}', "a field's name holds a NUL"),
     ('{"a": "\\ud800"}', "a: a lone surrogate"),
     ('{"a": ' + "[" * 70 + "]" * 70 + "}", "a is nested more than 64 deep"),
     ('{"a": "' + "x" * 3000 + '"}', "over 2,000 bytes (--max-record-bytes)"),

@@ -20,7 +20,7 @@ from kameleon.errors import (
 )
 from kameleon.testing import HashProvider
 
-from .conftest import BACKENDS, SERVER_RANKED, Make, ids
+from .conftest import BACKENDS, SERVER_RANKED, Make, ids, with_namespaces
 
 ARTICLES = [
     ("Article", "1", "red fox in the snow"),
@@ -30,7 +30,7 @@ ARTICLES = [
 ]
 
 
-@pytest.fixture(params=(*BACKENDS, SERVER_RANKED))
+@pytest.fixture(params=with_namespaces(*BACKENDS, SERVER_RANKED))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -278,13 +278,13 @@ def test_what_cannot_be_read_keeps_its_records(search: SearchEngine, docs: Path)
 
 def test_a_record_that_cannot_be_stored_is_named_by_its_file(search: SearchEngine, docs: Path) -> None:
     records = RecordStore(search)
-    write(docs, {"aaa.txt": "a\0b"})
-    with pytest.raises(InvalidRecord, match=r"aaa\.txt:1: text holds a NUL character"):
+    write(docs, {"aaa.md": f"---\nn: {2**2000}\n---\n"})
+    with pytest.raises(InvalidRecord, match=r"aaa\.md:1: n is a whole number of 2001 bits"):
         records.load_files("Page", docs)
     assert "Page" not in {entity.name for entity in records.entities()}
     report = records.load_files("Page", docs, skip_invalid=True)
     assert (report.inserted.inserted, len(report.errors)) == (3, 1)
-    assert report.errors[0].startswith(f"{docs / 'aaa.txt'}:1: text holds a NUL character")
+    assert report.errors[0].startswith(f"{docs / 'aaa.md'}:1: n is a whole number of 2001 bits")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are UTF-8")
@@ -367,13 +367,13 @@ def test_the_command_reads_a_folder_again_and_deletes_after_a_confirmation(run: 
 
 
 def test_a_bad_document_stops_the_command_or_is_kept_by_name(run: Run, docs: Path, tmp_path: Path) -> None:
-    write(docs, {"bad.md": "---\na: [\n---\n", "nul.txt": "a\0b"})
+    write(docs, {"bad.md": "---\na: [\n---\n", "huge.md": f"---\nn: {2**2000}\n---\nx"})
     stopped = run("data", "insert", "Page", "docs", status=1)
     assert stopped.stderr.splitlines()[-1].startswith("Error: docs/bad.md:3: front matter is no YAML")
     assert "--from-line" not in stopped.stderr
     done = run("data", "insert", "Page", "docs", "--skip-invalid", "--rejects", "bad.txt", "--section")
     assert done.stdout.startswith("Page: 8 inserted, 2 rejected;")
-    assert (tmp_path / "bad.txt").read_text() == "docs/bad.md\ndocs/nul.txt\n"
+    assert (tmp_path / "bad.txt").read_text() == "docs/bad.md\ndocs/huge.md\n"
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def files_with(engine: Engine, needles: Iterable[bytes]) -> dict[bytes, set[str]
 def test_nothing_of_a_dropped_tenant_is_left(filled: SearchEngine, pg_engine: Engine) -> None:
     (generation,) = filled.generations()
     with filled.index.reading() as connection:
-        vector = filled.index.store.embeddings.vector_of(connection, generation, Ref("Note", f"{ID}-7", TENANT))
-    assert vector is not None
+        refs = [Ref("Note", f"{ID}-7", TENANT)]
+        (vector,) = filled.index.store.embeddings.vectors_at(connection, generation, refs).values()
     needles = [TENANT.encode(), ID.encode(), WORD.encode(), vector]
     before = files_with(pg_engine, needles)
     tables = {"kdb_search", "kdb_records", "kdb_terms", "kdb_embedding_g1", "kdb_queue", "kdb_dirty"}

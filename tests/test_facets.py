@@ -16,7 +16,7 @@ from kameleon import RecordStore, SearchEngine
 from kameleon.facet_counts import FacetCounts
 from kameleon.stores.filters import number
 
-from .conftest import with_server
+from .conftest import with_namespaces, with_server
 
 NUMBERS = [0, 1, 2, -1, 0.0, 1.0, -0.0, 0.1, 1.5, 2**53, 2**53 + 1, float(2**53), 2**63 - 1, 2**63, 2**63 + 1, -(2**63)]
 NUMBERS += [float(2**63), -(2**63) - 1, 2**70, 2**70 + 1, 1e16, 10**16 + 1, 1e300, 5e-324, 0.30000000000000004, 1e-7]
@@ -31,7 +31,7 @@ values |= st.dictionaries(st.sampled_from("ab"), singles, max_size=2)
 entities = count()
 
 
-@pytest.fixture(params=with_server("sqlite", "postgresql"))
+@pytest.fixture(params=with_namespaces(*with_server("sqlite", "postgresql")))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -136,6 +136,10 @@ def test_declared_datetimes_are_ordered_and_counted_as_instants(dated: SearchEng
     assert ids(dated.search("x", entity="Dated", sort="-at")) == list("deabcf")
     found = [each for page in pages(dated, "", entity="Dated", sort="-at", limit=2) for each in ids(page)]
     assert found == list("deabcf")
+    store = RecordStore(dated)
+    listed = store.list("Dated", sort="-at", limit=3)
+    listed += store.list("Dated", sort="-at", limit=3, after=listed[-1])
+    assert [record.id for record in listed] == list("deabcf")
     counted = dated.search("", entity="Dated", facets={"at": None}).facets["at"]
     assert list(counted.items()) == [
         ("2026-01-31T12:30:00Z", 2),

@@ -21,8 +21,8 @@ ROOT = REPOSITORY / "kameleon"
 ORDER = (
     *("errors", "telemetry", "excerpts", "values", "facet_counts", "documents", "moments", "boosts"),
     *("forking", "urls", "sqlite_files", "markup", "content", "metrics", "files"),
-    *("sqlalchemy_internals", "async_connections", "database", "analysis", "embeddings", "stores", "keywords"),
-    *("indexing", "search", "orm"),
+    *("sqlalchemy_internals", "event_loop", "memory_pool", "async_connections", "database"),
+    *("analysis", "embeddings", "stores", "keywords", "indexing", "search", "orm"),
     *("reindex", "records", "doctor", "synonyms", "query_rules", "judgements", "table_plans", "existing_tables"),
     *("tenants", "administration", "coroutines", "engine"),
     *(

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, text
 import kameleon
 from kameleon import SearchEngine
 from kameleon.indexing.entries import make_entry
+from kameleon.stores.names import DEFAULT
 from kameleon.stores.sqlite import embedding_log, mirrors, statements
 from kameleon.stores.sqlite import mirror as mirroring
 from kameleon.stores.sqlite.mirror import Mirror
@@ -40,7 +41,7 @@ class MirrorMachine(RuleBasedStateMachine):
         self.engine = kameleon.create_engine("sqlite://")
         self.search = SearchEngine(self.engine, HashProvider(8, refuse=refuse), vector_search="numpy")
         self.search.index_record("A", "first", "red fox")
-        self.mirrors = {tenant: Mirror("kdb_embedding_g1", 8, tenant) for tenant in ("", "t", None)}
+        self.mirrors = {tenant: Mirror(DEFAULT, 1, 8, tenant) for tenant in ("", "t", None)}
 
     @rule(rows=st.lists(st.tuples(record_ids, words), min_size=1, max_size=6), tenant=tenants)
     def write(self, rows: list[tuple[str, str]], tenant: str) -> None:
@@ -184,7 +185,7 @@ def test_a_tenants_first_query_does_not_depend_on_what_others_searched(file_engi
 
 
 def test_a_generation_is_searched_first_once_for_each_tenant() -> None:
-    kept, generation = mirrors.Mirrors(), Generation(1, "hash", fingerprint="x")
+    kept, generation = mirrors.Mirrors(DEFAULT), Generation(1, "hash", fingerprint="x")
     assert kept.is_first(generation, ["a"])
     assert not kept.is_first(generation, ["a"])
     assert kept.is_first(generation, ["a", "b"])
@@ -228,22 +229,26 @@ class TablesOfVectors:
     def __init__(self, dimensions: int) -> None:
         self.engine = kameleon.create_engine("sqlite://")
         with self.engine.begin() as connection:
-            connection.execute(text("CREATE TABLE t (search_id INTEGER, passage INTEGER, embedding BLOB)"))
-            connection.execute(text("CREATE INDEX by_id ON t (search_id)"))
+            connection.execute(
+                text("CREATE TABLE kdb_embedding_g1 (search_id INTEGER, passage INTEGER, embedding BLOB)")
+            )
+            connection.execute(text("CREATE INDEX by_id ON kdb_embedding_g1 (search_id)"))
             connection.execute(text("CREATE TABLE kdb_search (id INTEGER PRIMARY KEY, tenant TEXT, entity_name TEXT)"))
             connection.execute(text(statements.CREATE[-1]))
-        self.mirror = Mirror("t", dimensions)
+        self.mirror = Mirror(DEFAULT, 1, dimensions)
 
     def write(self, vectors: dict[tuple[int, int], NDArray[np.float32]], gone: Iterable[int] = ()) -> None:
         changed = np.unique([*gone, *(id_ for id_, _ in vectors)]).astype(np.int64)
         with self.engine.begin() as connection:
-            connection.exec_driver_sql("DELETE FROM t WHERE search_id = ?", [(int(id_),) for id_ in changed])
+            connection.exec_driver_sql(
+                "DELETE FROM kdb_embedding_g1 WHERE search_id = ?", [(int(id_),) for id_ in changed]
+            )
             rows = [(id_, passage, vector.tobytes()) for (id_, passage), vector in vectors.items()]
             if rows:
-                connection.exec_driver_sql("INSERT INTO t VALUES (?, ?, ?)", rows)
+                connection.exec_driver_sql("INSERT INTO kdb_embedding_g1 VALUES (?, ?, ?)", rows)
                 records = [(id_, "Odd" if id_ % 2 else "Even") for id_, _ in vectors]
                 connection.exec_driver_sql("INSERT OR IGNORE INTO kdb_search VALUES (?, '', ?)", records)
-            embedding_log.log_change(connection, changed.tolist())
+            embedding_log.log_change(DEFAULT, connection, changed.tolist())
 
     def best(self, vector: NDArray[np.float32], limit: int, **options: Any) -> mirroring.Nearest:
         with self.engine.connect() as connection:

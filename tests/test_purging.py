@@ -6,10 +6,10 @@ from sqlalchemy import Engine, text
 from kameleon import SearchEngine
 from kameleon.testing import HashProvider
 
-from .conftest import Make, ids, with_citus
+from .conftest import Make, ids, with_citus, with_namespaces
 
 
-@pytest.fixture(params=with_citus("sqlite", "postgresql"))
+@pytest.fixture(params=with_namespaces(*with_citus("sqlite", "postgresql")))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

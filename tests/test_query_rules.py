@@ -20,7 +20,7 @@ from kameleon.indexing import rules as limits
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
 
-from .conftest import Make, ids, with_server
+from .conftest import Make, ids, with_namespaces, with_server
 
 FACETED: dict[str, Any] = {"facets": ["color"], "count": True}
 ANYWHERE = pytest.mark.parametrize("backend", with_server("sqlite", "postgresql"), indirect=True)
@@ -41,7 +41,7 @@ class Article(Base):
     stock: Mapped[int]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=with_namespaces("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -374,8 +374,8 @@ def test_a_renamed_entity_keeps_its_rules_and_a_dropped_one_leaves_them(filled: 
 
 def test_a_rebuild_keeps_rules(filled: SearchEngine, engine: Engine) -> None:
     filled.rules.set("running shoes", pin=[("Product", "tent")])
-    kameleon.rebuild(engine)
-    assert SearchEngine(engine).search("running shoes")[0].id == "tent"
+    kameleon.rebuild(engine, namespace=filled.namespace)
+    assert SearchEngine(engine, namespace=filled.namespace).search("running shoes")[0].id == "tent"
 
 
 def test_a_tenants_own_rule_is_taken_before_that_of_all(search: SearchEngine, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from kameleon.keywords import expanding
 from kameleon.stores.bm25 import K1, B, idf, times_weight
 from kameleon.testing import HashProvider
 
-from .conftest import SERVER_RANKED, Make, ids
+from .conftest import SERVER_RANKED, Make, ids, with_namespaces
 from .test_cli import Run, checked
 
 CITY = "nyc, New York, big apple"
@@ -34,7 +34,7 @@ PADDING = [f"page {n} about nothing" for n in range(12)]
 """Texts without any of the words, so that none is in half of the records."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql", SERVER_RANKED])
+@pytest.fixture(params=with_namespaces("sqlite", "postgresql", SERVER_RANKED))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -536,7 +536,7 @@ def test_a_rebuild_keeps_the_rules(search: SearchEngine, make: Make, engine: Eng
     search.synonyms.add("a, b", tenant="acme")
     with engine.begin() as connection:
         connection.execute(text("UPDATE kdb_meta SET value = '0' WHERE key = 'analyser'"))
-    assert kameleon.rebuild(engine).is_done
+    assert kameleon.rebuild(engine, namespace=search.namespace).is_done
     rebuilt = make(None)
     assert (rebuilt.synonyms.list(), rebuilt.synonyms.list(tenant="acme")) == (["big apple, New York, nyc"], ["a, b"])
     assert found(rebuilt, "nyc") == {"0", "1", "2"}

@@ -15,6 +15,8 @@ from kameleon.doctor import examine
 from kameleon.errors import InvalidInput, InvalidRecord, TenantRequired, UnknownEntity
 from kameleon.testing import HashProvider
 
+from .conftest import with_namespaces
+
 LIBRARY = (
     "CREATE TABLE poet (id integer PRIMARY KEY, name text, country varchar(2))",
     "CREATE TABLE label (id integer PRIMARY KEY, name text)",
@@ -28,7 +30,7 @@ LIBRARY = (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=with_namespaces("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -301,7 +303,7 @@ def test_a_table_that_was_changed_is_found_and_breaks_no_other(search: SearchEng
     search.sync()
     run(engine, "ALTER TABLE poet RENAME COLUMN name TO surname", "UPDATE label SET name = 'quays' WHERE id = 1")
 
-    other = SearchEngine(engine, search.provider)
+    other = SearchEngine(engine, search.provider, namespace=search.namespace)
     assert ("changed-table", "volume", "error") in [(one.check, one.entity, one.severity) for one in examine(other)]
     other.sync()
     assert ids(other.search("quays", entity=other.tables.get("label"), mode="keyword")) == ["1"]

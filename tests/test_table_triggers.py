@@ -16,6 +16,8 @@ from kameleon.errors import InvalidInput
 from kameleon.testing import HashProvider
 from stress.workloads.models import index
 
+from .conftest import with_namespaces
+
 LIBRARY = (
     "CREATE TABLE writer (id INTEGER PRIMARY KEY, name TEXT, born INTEGER)",
     "CREATE TABLE topic (code VARCHAR(20) PRIMARY KEY, label TEXT)",
@@ -33,7 +35,7 @@ TEXTS = ["title", "writer.name", "volume_topic.topic.label"]
 Write = Callable[..., None]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=with_namespaces("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -304,7 +306,7 @@ def test_a_process_that_imports_nothing_works_off_marks(
     books: Any, search: SearchEngine, engine: Engine, write: Write
 ) -> None:
     write("UPDATE writer SET name = 'x'")
-    other = SearchEngine(engine, search.index.services.provider)
+    other = SearchEngine(engine, search.index.services.provider, namespace=search.namespace)
     assert_synced(other, engine, _1="Solaris\nx\nrobots", _2="Cyberiad\nx\nrobots", _3="Waves\nx\nislands")
 
 

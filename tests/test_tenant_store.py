@@ -108,7 +108,7 @@ def test_embeddings_go_to_a_record_s_new_key(tenants: Parts) -> None:
     assert tenants.nearest(vector, 9, Scope(tenants=("t9",))) == {written[moved].doc: pytest.approx(1, abs=1e-5)}
     with tenants.reading() as connection:
         states = tenants.store.contents.states(connection, [ONE, moved, changed], tenants.generation)
-        found = tenants.store.embeddings.vector_of(connection, tenants.generation, moved)
+        found = tenants.store.embeddings.vectors_at(connection, tenants.generation, [moved]).get(moved)
         leftovers, _ = tenants.store.health.leftovers(connection, tenants.generation, None, 9)
     content_hash = of(ONE).content_hash
     assert states == {
@@ -123,9 +123,9 @@ def test_a_vector_is_of_one_tenant(tenants: Parts) -> None:
     made = tenants.embed(*map(of, ALL))
     with tenants.reading() as connection:
         for ref in ALL:
-            found = tenants.store.embeddings.vector_of(connection, tenants.generation, ref)
+            found = tenants.store.embeddings.vectors_at(connection, tenants.generation, [ref]).get(ref)
             assert found == made[ref][0].tobytes()
-        assert tenants.store.embeddings.vector_of(connection, tenants.generation, Ref("Film", "1")) is None
+        assert tenants.store.embeddings.vectors_at(connection, tenants.generation, [Ref("Film", "1")]) == {}
 
 
 @pytest.mark.parametrize(("named", "refs"), TENANTS)
@@ -257,7 +257,9 @@ def test_nothing_of_a_dropped_tenant_is_in_the_database_s_files(file_engine: Eng
         search.delete_record("Note", f"{tenant} 7", tenant=tenant)
     (generation,) = search.generations()
     with search.index.store.connections.writing() as connection:
-        vector = search.index.store.embeddings.vector_of(connection, generation, Ref("Note", f"{NAME} 5", NAME))
+        (vector,) = search.index.store.embeddings.vectors_at(
+            connection, generation, [Ref("Note", f"{NAME} 5", NAME)]
+        ).values()
         queued = [Ref("Note", f"{NAME} 1", NAME), Ref("Note", "kept 1", "kept")]
         search.index.store.writes.enqueue(connection, rows_of(queued, NOW))
         dirty = "INSERT INTO kdb_dirty (tenant, entity_name, record_id) VALUES (?, 'Note', ?)"

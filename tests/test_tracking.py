@@ -35,6 +35,8 @@ from stress.workloads.models import (
     index,
 )
 
+from .conftest import with_namespaces
+
 Maker = sessionmaker[Session]
 
 SHOP = """
@@ -52,7 +54,7 @@ class Product(Base):
 """
 
 
-@pytest.fixture(params=["sqlite", "sqlite-vec", "postgresql"])
+@pytest.fixture(params=with_namespaces("sqlite", "sqlite-vec", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -265,7 +267,9 @@ def test_several_workers_embed_each_marked_row_once(maker: Maker, search: Search
     for provider in providers:
         provider.barrier = providers[0].barrier
     raw_notes(engine, 300)
-    workers = [Worker(SearchEngine(engine, provider), batch_size=100) for provider in providers]
+    workers = [
+        Worker(SearchEngine(engine, provider, namespace=search.namespace), batch_size=100) for provider in providers
+    ]
     for worker in workers:
         worker.search.attach(sessionmaker(engine))
         assert sessions_of(worker.search.index).mappings.of(Note)
@@ -332,7 +336,7 @@ class Down(HashProvider):
 
 def test_what_fails_is_claimed_no_more(maker: Maker, search: SearchEngine, engine: Engine) -> None:
     raw_notes(engine, 2)
-    broken = SearchEngine(engine, Down(), on_provider_error="raise")
+    broken = SearchEngine(engine, Down(), on_provider_error="raise", namespace=search.namespace)
     broken.attach(sessionmaker(engine))
     assert sessions_of(broken.index).mappings.of(Note)
     with pytest.raises(ProviderUnavailable):

@@ -43,7 +43,7 @@ def registry(scan: Scan) -> Iterator[Finding]:
     if provider is not None and not isinstance(provider, str) and (problem := mismatch(generations, provider)):
         yield Finding("wrong-generation", "", 1, problem, "give SearchEngine the index's own provider")
     for generation in scan.generations(with_table=False):
-        name = table_name(generation.number)
+        name = table_name(scan, generation.number)
         message = f"generation {generation.number} ({generation.model_name}) has no table {name} of embeddings"
         cure = "`kameleon doctor --fix` makes an empty one, `kameleon embeddings sync` fills it"
         is_fixed = scan.fix and _restored(scan, generation)
@@ -53,9 +53,9 @@ def registry(scan: Scan) -> Iterator[Finding]:
     tables = scan.tables()
     yield from _unpruned(scan, tables & pruned)
     for number in sorted(tables - pruned - {generation.number for generation in generations}):
-        name = table_name(number)
+        name = table_name(scan, number)
         message = f"no generation is registered for the table {name}, so the model of its embeddings is not known"
-        cure = f"restore its row of kdb_generation, or DROP TABLE {name};"
+        cure = f"restore its row of {scan.store.tables.generations.name}, or DROP TABLE {name};"
         yield Finding("wrong-generation", "", 1, message, cure, ids=(name,))
 
 
@@ -65,8 +65,9 @@ def _unpruned(scan: Scan, numbers: set[int]) -> Iterator[Finding]:
         dropped = {made.number for made in scan.index.part(Reindexing).drop_tables().dropped}
     cure = "`kameleon doctor --fix` or `kameleon embeddings prune` drops it, once no transaction may be reading it"
     for number in sorted(numbers):
-        message = f"{table_name(number)} is left of generation {number}, which was pruned"
-        ids = (table_name(number),)
+        name = table_name(scan, number)
+        message = f"{name} is left of generation {number}, which was pruned"
+        ids = (name,)
         yield Finding("unpruned", "", 1, message, cure, "warning", ids, is_fixed=number in dropped)
 
 
@@ -80,5 +81,5 @@ def _restored(scan: Scan, generation: Generation) -> bool:
     return True
 
 
-def table_name(number: int) -> str:
-    return f"kdb_embedding_g{number}"
+def table_name(scan: Scan, number: int) -> str:
+    return scan.store.tables.names.embeddings(number)

@@ -22,7 +22,7 @@ def duplicates(scan: Scan) -> Iterator[Finding]:
         tally.add(found)
     yield from tally.findings(
         "duplicate",
-        "records that have several rows in kdb_search, whose unique key is lost",
+        f"records that have several rows in {scan.store.tables.names('kdb_search')}, whose unique key is lost",
         "delete all rows of these records, make (tenant, entity_name, record_id) unique again, and run "
         "`kameleon doctor --fix`",
     )

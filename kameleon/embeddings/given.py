@@ -50,10 +50,10 @@ class GivenVectors(EmbeddingProvider):
             )
         return self._dimensions
 
-    def learn(self, dimensions: int | None) -> None:
-        """Take these dimensions, if any, where none were stated: they are those of the index, or of vectors that are
-        about to be its first."""
-        if dimensions is not None and not self._is_stated:
+    def learn(self, dimensions: int) -> None:
+        """Take these dimensions where none were stated: they are those of the index, or of vectors that are about to be
+        its first."""
+        if not self._is_stated:
             self._dimensions = dimensions
 
     def embed(self, text: str) -> NoReturn:

@@ -6,7 +6,7 @@ A provider defines one method, `embed` or `embed_batch`; each has a default made
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, cast
@@ -67,6 +67,13 @@ class EmbeddingProvider:
     `vector_weight` (0..1) is how much the vector leg counts against the keyword leg when both are fused: how far this
     model's similarities are to be trusted. The service puts `query_prefix` and `passage_prefix` before texts.
 
+    `aembed_batch` and `aembed_query`, where a subclass defines them (`async def`), are awaited instead of `embed_batch`
+    and `embed_query` on the event loop of the coroutine that called, such as `asearch`; what is called without one uses
+    the others. `query_timeout` bounds them, too.
+
+    `learn(dimensions)`, where a subclass defines it, is called with those that an index has of `model_name`, before the
+    provider's own are read.
+
     `query_timeout` is how many seconds a search waits for the embedding of its query. None: 3 seconds where the
     provider `is_costly`, as long as it takes where not. `load` is not counted.
 
@@ -93,6 +100,8 @@ class EmbeddingProvider:
     revision: str = ""
     query_prefix: str = ""
     passage_prefix: str = ""
+    aembed_batch: Callable[[Sequence[str]], Awaitable[Any]] | None = None
+    aembed_query: Callable[[str], Awaitable[Any]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..errors import ProviderError, ProviderUnavailable, TextRefused
 from ..forking import per_process
+from .awaiting import embed_query
 from .checking import check_vector, provider_error
 from .describing import request
 from .provider import EmbeddingProvider, Vector
@@ -120,7 +121,7 @@ class Queries:
         try:
             text = self._provider.query_prefix + query.text
             with request(self._provider, "query", 1):
-                vector = check_vector(self._provider.embed_query(text), self._provider.dimensions)
+                vector = check_vector(embed_query(self._provider, text), self._provider.dimensions)
         except Exception as error:  # noqa: BLE001 - raised by `result` in every thread that waits for this query
             self._ended(query, flight)
             flight.set_exception(provider_error(error))

@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import InvalidInput, ProviderError, ProviderRefused, TextRefused
 from ..forking import per_process
 from ..values import BATCH_GENERATED, Noise
+from .awaiting import embed_batch
 from .batch_run import BatchRun
 from .batching import Limits, slices
 from .cache import EmbeddingCache, text_key
@@ -306,7 +307,7 @@ class EmbeddingService:
 
     def _call(self, texts: Sequence[str]) -> Any:
         prefix = self.provider.passage_prefix
-        vectors = self.provider.embed_batch([prefix + text for text in texts] if prefix else texts)
+        vectors = embed_batch(self.provider, [prefix + text for text in texts] if prefix else texts)
         self.queries.recovered()
         if isinstance(vectors, list | tuple | np.ndarray):
             return vectors

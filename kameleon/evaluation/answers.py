@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..content import check_tenants
 from ..metrics import ndcg, recall, reciprocal_rank
 from ..search.fusion import WAYS
-from ..search.query import TenantOption
+from ..search.options import TenantOption
 from ..values import ALL_TENANTS, Generation, IndexStatus, Ref, Tenants
 from .judged import Gains, Judged
 from .rankings import alone, fused, ndcg_by_weight, own_weight

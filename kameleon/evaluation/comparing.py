@@ -12,7 +12,7 @@ from ..entities import named
 from ..errors import InvalidInput, seen
 from ..judgements import Judgement
 from ..metrics import DEPTH, ndcg, reciprocal_rank
-from ..search.query import SearchOptions, TenantOption
+from ..search.options import SearchOptions, TenantOption
 from ..values import Ref
 from .fitting import paired
 from .judged import Gains, judged_by

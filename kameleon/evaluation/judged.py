@@ -11,7 +11,7 @@ from ..errors import InvalidInput, seen
 from ..indexing.judgements import indexed
 from ..judgements import Judgement
 from ..orm.queries import Queries
-from ..search.query import TenantOption
+from ..search.options import TenantOption
 from ..values import ALL_TENANTS, Ref, Tenants
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Unpack
 
 from ..judgements import Judgement
-from ..search.query import TenantOption
+from ..search.options import TenantOption
 from ..search.weighting import features_of
 from ..values import Generation
 from .answers import Answer, AnswerCache, Figures, Measured, answers_of

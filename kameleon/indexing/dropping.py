@@ -17,7 +17,9 @@ def drop_entity(index: "Index", connection: Connection, name: str) -> None:
     from ..keywords import renaming  # NumPy loads with it
 
     tables = index.tables
-    contents = table("kdb_search", column("tenant", key), column("entity_name", key), schema=tables.metadata.schema)
+    contents = table(
+        tables.names("kdb_search"), column("tenant", key), column("entity_name", key), schema=tables.metadata.schema
+    )
     tenants = connection.scalars(select(contents.c.tenant).where(contents.c.entity_name == name).distinct())
     renaming.drop(connection, index.store.postings, tables.keywords, sorted(tenants), name)
     index.store.schema.drop_entity(connection, name, index.catalog.with_tables(connection))

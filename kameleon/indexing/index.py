@@ -1,6 +1,6 @@
 """`Index`: what the packages above build on. It joins the store, the catalog of generations, the embedding services and
 the write path (compare, embed, apply) of one database. Imports `values`, `errors`, `telemetry`, `forking`,
-`async_connections`, `database`, `embeddings`, `stores` and `keywords`."""
+`async_connections`, `memory_pool`, `database`, `embeddings`, `stores` and `keywords`."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +15,7 @@ from ..database import synchronous
 from ..embeddings.options import check_query_timeout
 from ..errors import Outdated
 from ..forking import per_process
+from ..memory_pool import TakesTurns
 from ..stores.catalog import Catalog, active
 from ..stores.factory import make_store
 from ..stores.refs import tenants_of
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
 
 T = TypeVar("T")
+
+ONE_CONNECTION = (TakesTurns, StaticPool, SingletonThreadPool)
 
 
 class HasIndex(Protocol):
@@ -303,7 +306,7 @@ class Index(Transactions):
         has_spare_reader = self.store.connections.has_spare_reader()
         if has_spare_reader:
             self.services.evict(is_whole=False)
-        if has_spare_reader or isinstance(self.engine.pool, StaticPool | SingletonThreadPool):
+        if has_spare_reader or isinstance(self.engine.pool, ONE_CONNECTION):
             self.keywords.maintain()
 
     # locks

@@ -97,13 +97,18 @@ class Services:
         return service
 
     def learn(self, generations: Sequence[Generation], dimensions: int | None = None) -> None:
-        """Have a provider of given vectors know its dimensions: those of the index's generation of its model, else
-        those that are given, else those of another model, from which its name differs."""
+        """Have a provider that was not given its dimensions know those of the index's generation of its model. Where
+        there is none, one of given vectors has those that are given, else those of another model, from which its name
+        differs."""
         provider: Any = self.provider
-        if getattr(provider, "is_given", False):
-            same = [one.dimensions for one in generations if one.model_name == provider.model_name]
-            others = [one.dimensions for one in generations]
-            provider.learn(same[-1] if same else dimensions or (others[-1] if others else None))
+        learn = getattr(provider, "learn", None)
+        if learn is None or isinstance(provider, str):
+            return
+        known = [one.dimensions for one in generations if one.model_name == provider.model_name]
+        if not known and getattr(provider, "is_given", False):
+            known = [dimensions] if dimensions else [one.dimensions for one in generations]
+        if known:
+            learn(known[-1])
 
     def _of(self, generations: Sequence[Generation]) -> "EmbeddingService | None":
         if self.provider is None:

@@ -1,6 +1,5 @@
-"""Calls a provider with a time limit, and off an event loop. Imports `forking`."""
+"""Calls a provider with a time limit, and off an event loop. Imports `forking` and `event_loop`."""
 
-import asyncio
 import logging
 import sys
 import time
@@ -13,6 +12,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from ..event_loop import on_a_thread_of
 from ..forking import per_process
 
 log = logging.getLogger("kameleon.embeddings")
@@ -77,4 +77,4 @@ def is_on_loop() -> bool:
 
 def run_off_loop(call: Callable[[], T]) -> T:
     """What the call returns; in a greenlet of SQLAlchemy's asyncio from a thread, so that the event loop goes on."""
-    return await_only(asyncio.to_thread(call)) if is_on_loop() else call()
+    return await_only(on_a_thread_of(call)) if is_on_loop() else call()

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, delete, select, update
 from ..stores.keyword_tables import KeywordTables
 from .dialect import Dialect
 
-KNOWN_BY = {"kdb_tail": "mark", "kdb_segment": "segment", "kdb_word": "segment", "kdb_posting": "segment"}
-"""The column by which caches of other processes know rows: those of another name get other numbers."""
+KNOWN_BY = ("mark", "segment")
+"""The columns by which caches of other processes know rows: those of another name get other numbers."""
 
 
 def rename(
@@ -26,8 +26,7 @@ def rename(
         moved = (np.frombuffer(parents, "<i8") + 1).astype("<i8").tobytes()
         connection.execute(update(tables.segment).where(*own).values(parents=moved))
     for table in tables.all:
-        known_by = KNOWN_BY.get(table.name)
-        numbers = {known_by: table.c[known_by] + 1} if known_by else {}
+        numbers = {name: table.c[name] + 1 for name in KNOWN_BY if name in table.c}
         connection.execute(update(table).where(table.c.entity_name == old).values(entity_name=new, **numbers))
 
 

@@ -1,7 +1,7 @@
 """The connection of the transaction that a caller gives as `connection=` or `session=`. SQLAlchemy's ORM loads only
-where a session is given. Imports `errors`, `content`, `async_connections` and `indexing`."""
+where a session is given. Imports `errors`, `content`, `event_loop`,
+`async_connections` and `indexing`."""
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from ..content import bound_tenant, check_tenant
 from ..errors import InvalidInput
+from ..event_loop import on_a_thread_of
 from ..indexing.index import Index
 from ..indexing.writer import Indexing
 
@@ -79,7 +80,7 @@ def connection_within(
 async def on_a_thread(index: Index, call: Callable[..., T], session: "AsyncSession | None") -> T:
     """Call a function on a thread, with the session beneath an AsyncSession as its `session=`."""
     if session is None:
-        return await asyncio.to_thread(call)
+        return await on_a_thread_of(call)
     from ..async_connections import on_thread
 
     inner = await sessions_of(index).begun(session)

@@ -17,7 +17,8 @@ from ..search.boost_sets import ClassBoosts
 from ..search.checks import check_text, check_whole
 from ..search.describing import describe_query, describe_results, retrieval
 from ..search.given_refs import RefReader
-from ..search.query import Query, SearchOptions, TenantOption, make_query
+from ..search.options import SearchOptions, TenantOption
+from ..search.query import Query, make_query
 from ..search.sources import Sources
 from ..search.syntax import may_name_field, parse
 from ..stores.values import Among

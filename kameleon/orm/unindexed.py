@@ -41,7 +41,7 @@ class Unindexed:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._records = table(
-            "kdb_search",
+            index.tables.names("kdb_search"),
             column("tenant", key),
             column("entity_name", key),
             column("record_id", key),

@@ -18,9 +18,12 @@ from ..indexing.writer import Progress
 from ..stores.catalog import Entity
 from ..values import IndexReport, Ref
 from .definitions import check_no_table
-from .entities import altered, boosted, declared_entity, entity_named, record_entry
+from .entities import altered, boosted, declared_entity, difference, entity_named, record_entry
 from .stored import StoredRows
 from .values import AlterReport
+
+REINDEXED_AT_ONCE = 1_000
+"""Bounds the records of a transaction that indexes an entity again. Chosen, not measured."""
 
 
 class Administering:
@@ -39,14 +42,17 @@ class Administering:
         tenant_field: str | None,
         boosts: Boosts,
         filters: str,
+        connection: Connection | None,
+        *,
+        exist_ok: bool,
     ) -> Entity:
         entity = boosted(declared_entity(name, search, fields, tenant_field, filters), boosts)
 
         def attempt(connection: Connection) -> Entity:
-            if name in self._catalog.entities(connection):
-                raise EntityExists(
-                    f"entity {seen(name)} exists already. See it: `kameleon entity describe {shlex.quote(name)}`"
-                )
+            if (stored := self._catalog.entities(connection).get(name)) is not None:
+                if exist_ok and not (problem := difference(stored, entity)):
+                    return stored
+                raise EntityExists(exists(name, problem if exist_ok else ""))
             check_no_table(self._index, connection, name)
             self._catalog.write_entity(connection, entity, is_new=True)
             self._note_boosts(connection, entity)
@@ -54,9 +60,9 @@ class Administering:
                 self._index.store.schema.add_tenanted(connection, [name])
             return entity
 
-        return self._index.committed(attempt)
+        return self._index.committed(attempt, connection=connection)
 
-    def drop(self, name: str) -> int:
+    def drop(self, name: str, connection: Connection | None) -> int:
         """Delete an entity with its records; how many there were."""
 
         def attempt(connection: Connection) -> int:
@@ -67,11 +73,11 @@ class Administering:
             connection.execute(delete(entities).where(entities.c.name == name))
             return count
 
-        made = self._index.committed(attempt, None)
+        made = self._index.committed(attempt, None, connection)
         self._index.forget()
         return made
 
-    def rename(self, name: str, new_name: str) -> Entity:
+    def rename(self, name: str, new_name: str, connection: Connection | None) -> Entity:
         """Rename an entity with its records, index and embeddings."""
         from ..keywords import renaming
 
@@ -96,7 +102,7 @@ class Administering:
             self._note_boosts(connection, entity)
             return entity
 
-        made = self._index.committed(attempt, None)
+        made = self._index.committed(attempt, None, connection)
         self._index.forget()
         return made
 
@@ -132,6 +138,7 @@ class Administering:
         batch_size: int,
         progress: Progress | None,
         boosts: Boosts | None,
+        connection: Connection | None,
     ) -> AlterReport:
         """Change how fields are searched, and index again what that changes; boosts need no index."""
 
@@ -144,46 +151,64 @@ class Administering:
                 self._note_boosts(connection, before, entity)
             return entity
 
-        entity = self._index.committed(attempt)
+        entity = self._index.committed(attempt, connection=connection)
         if boosts is not None and not (search or unsearch or fields):
             return AlterReport(entity, IndexReport())
-        return AlterReport(entity, self._reindex(entity, batch_size, progress))
+        return AlterReport(entity, self.reindex(entity, batch_size, progress, connection))
 
-    def _reindex(self, entity: Entity, batch_size: int, progress: Progress | None) -> IndexReport:
-        """Index the records as the entity is now, a batch a transaction. After an outage the rest is pending."""
+    def reindex(
+        self,
+        entity: Entity,
+        batch_size: int = REINDEXED_AT_ONCE,
+        progress: Progress | None = None,
+        connection: Connection | None = None,
+    ) -> IndexReport:
+        """Index the records as the entity is now, a batch a transaction or all in the caller's. After an outage the
+        rest is pending."""
         table = self._rows.table
-        with self._index.reading(tenants=None) as connection:
-            tenants = self._tenants(connection, entity.name)
+        with self._index.reading(connection, None) as conn:
+            tenants = self._tenants(conn, entity.name)
             of_entity = table.c.entity_name == entity.name
-            total = connection.scalar(select(func.count()).select_from(table).where(of_entity)) or 0
+            total = conn.scalar(select(func.count()).select_from(table).where(of_entity)) or 0
         report, done = IndexReport(), 0
         for tenant in tenants:
             after: Ref | None = Ref(entity.name, "", tenant)
             while after is not None:
-                attempt = partial(self._reindex_batch, entity, after, is_deferred=bool(report.outage))
-                batch, count, after = self._index.retried_with_less(attempt, batch_size)
+                attempt = partial(self._reindex_batch, entity, after, connection, is_deferred=bool(report.outage))
+                batch, count, after = self._index.retried_with_less(attempt, batch_size, connection)
                 report, done = report + batch, done + count
-                self._index.maintain_keywords(None)
+                self._index.maintain_keywords(connection)
                 if progress:
                     progress(done, total)
         return report
 
     def _reindex_batch(
-        self, entity: Entity, after: Ref, limit: int, *, is_deferred: bool
+        self, entity: Entity, after: Ref, connection: Connection | None, limit: int, *, is_deferred: bool
     ) -> tuple[IndexReport, int, Ref | None]:
         """What was done of the next records, how many they are, and the last of them."""
-        with self._index.reading(tenants=(after.tenant,)) as connection:
-            page = self._index.store.exports.records(connection, after, limit)
+        with self._index.reading(connection, (after.tenant,)) as conn:
+            page = self._index.store.exports.records(conn, after, limit)
             own = [each for each in page if each.entry.ref.entity == entity.name]
             stored = [each for each in own if each.data is not None]
             entries = [record_entry(entity, s.entry.ref.id, s.data or {}, after.tenant) for s in stored]
         last = own[-1].entry.ref if len(own) == limit else None
         if not entries:
             return IndexReport(), len(own), last
-        plan = self._index.plan(entries, is_altered=True, is_deferred=is_deferred)
+        plan = self._index.plan(entries, connection=connection, is_altered=True, is_deferred=is_deferred)
         if not plan.changed and not plan.to_embed:
             return IndexReport(unchanged=len(entries)), len(own), last
-        with self._index.transaction(tenants=(after.tenant,)) as connection:
-            self._rows.check_unchanged(connection, {each.entry.ref: each.data or {} for each in stored})
-            self._index.check_current(plan, connection)
-            return self._index.apply(plan, connection), len(own), last
+        with self._index.transaction(connection, (after.tenant,)) as conn:
+            self._rows.check_unchanged(conn, {each.entry.ref: each.data or {} for each in stored})
+            self._index.check_current(plan, conn)
+            return self._index.apply(plan, conn), len(own), last
+
+
+def exists(name: str, difference: str) -> str:
+    """Why an entity cannot be declared, with the next step."""
+    shown = shlex.quote(name)
+    if not difference:
+        return f"entity {seen(name)} exists already. See it: `kameleon entity describe {shown}`"
+    return (
+        f"entity {seen(name)} exists and is another: {difference}. Declare it as it is, or change it: alter_entity, "
+        f"`kameleon entity update {shown}`"
+    )

@@ -11,9 +11,11 @@ from ..errors import InvalidInput, InvalidRecord, seen
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.tables import IDS_A_STATEMENT, parts
-from ..values import Ref, Tenants
+from ..values import IndexReport, Ref, Tenants
+from .administering import Administering
 from .definitions import Definitions
-from .entities import fields_of, record_entry, with_fields
+from .entities import fields_of, record_entry, searchable_since
+from .reading import checked_ids
 from .rows import Key, Row, changed_row
 from .stored import StoredRows, condition
 from .tenants import of_tenants, tenants_named
@@ -50,8 +52,10 @@ class Changing:
         changed, after = 0, ("", "")
         while True:
             batch = partial(self._update_batch, entity, tenants, matching, after, patch, connection, replaces=replaces)
-            count, last = self._index.retried(batch, connection)
+            count, last, grown = self._index.retried(batch, connection)
             self._index.maintain_keywords(connection)
+            if grown is not None:
+                self.index(grown, connection)
             changed += count
             if last is None:
                 return changed
@@ -67,12 +71,13 @@ class Changing:
         connection: Connection | None,
         *,
         replaces: bool,
-    ) -> tuple[int, Key | None]:
+    ) -> tuple[int, Key | None, Entity | None]:
         definition = self._definitions.of(entity, connection)
         with self._index.reading(connection, tenants or ()) as conn:
             found = self._rows.page(conn, definition, tenants, where, after, UPDATED_AT_ONCE)
         last = (found[-1].tenant, found[-1].id) if len(found) == UPDATED_AT_ONCE else None
-        return len(self.change(definition, found, patch, connection, replaces=replaces)), last
+        rows, grown = self.change(definition, found, patch, connection, replaces=replaces)
+        return len(rows), last, grown
 
     def change(
         self,
@@ -82,20 +87,21 @@ class Changing:
         connection: Connection | None,
         *,
         replaces: bool,
-    ) -> list[Row]:
+    ) -> tuple[list[Row], Entity | None]:
         """Set the fields of `patch` in one transaction, and index the records whose content that changes; returns those
-        that it changed. Raises InvalidRecord, and Outdated where others changed one meanwhile."""
+        that it changed, and the entity if all others are to be indexed by it, too. Raises InvalidRecord, and Outdated
+        where others changed one meanwhile."""
         pairs = [
             (each, changed_row(definition, each.tenant, each.id, each.data, patch, replace_all=replaces))
             for each in records
         ]
         pairs = [(each, row) for each, row in pairs if (row.tenant, row.data) != (each.tenant, each.data)]
         if not pairs:
-            return []
+            return [], None
         before, rows = [each for each, _ in pairs], [row for _, row in pairs]
         if out := next((row for row in rows if self._bound not in (None, row.tenant)), None):
             raise InvalidRecord(f"{definition.name} {out.id!r:.80} would leave the tenant that this store is for")
-        grown = with_fields(definition, [row.data for row in rows])
+        grown = self._definitions.grown(definition, [row.data for row in rows])
         entries = [record_entry(grown, row.id, row.data, row.tenant) for row in rows]
         refs = [tuple(Ref(each.entity, each.id, tenant) for tenant in (each.tenant, row.tenant)) for each, row in pairs]
         former = {new: old for old, new in refs if old != new}
@@ -108,7 +114,11 @@ class Changing:
             self._index.check_current(plan, conn)
             self._rows.change(conn, before, rows)
             self._index.apply(plan, conn)
-        return rows
+        return rows, searchable_since(definition, grown)
+
+    def index(self, entity: Entity, connection: Connection | None) -> IndexReport:
+        """Index the records of an entity that has got its first searchable field."""
+        return self._index.part(Administering).reindex(entity, connection=connection)
 
     def delete(
         self,
@@ -145,9 +155,7 @@ class Changing:
         return [Ref(entity, row.id, row.tenant) for row in connection.execute(gone)]
 
     def _of_ids(self, ids: Iterable[str | int]) -> list[ColumnElement[bool]]:
-        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-            raise InvalidInput(f"ids is a list; for one, use [{seen(ids)}]")
-        wanted = sorted({check_id(id_) for id_ in ids})
+        wanted = sorted(set(checked_ids(ids)))
         return [self._rows.table.c.id.in_(part) for part in parts(wanted, IDS_A_STATEMENT)]
 
     def _matching(self, definition: Entity, where: Mapping[str, Any] | None) -> ColumnElement[bool]:

@@ -52,13 +52,17 @@ class Definitions:
         entities = self._without_table(name, connection)
         plain = [record for record in records if isinstance(record, Mapping)]
         if name in entities:
-            return entities[name], with_fields(divided(entities[name], divides), plain)
+            return entities[name], self.grown(divided(entities[name], divides), plain)
         if not create or not self._may_create:
             raise UnknownEntity(
                 f"unknown entity {seen(name)}. Known: {', '.join(entities) or 'none'}. "
                 f"Make it: `kameleon entity create {shlex.quote(name)} --search FIELD`"
             )
         return None, infer_entity(check_entity(name), plain, divides)
+
+    def grown(self, entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
+        """The entity with the fields that its records add; a store of one tenant adds none that other tenants see."""
+        return with_fields(entity, records) if self._may_create or not entity.has_tenants else entity
 
     def declare(self, connection: Connection, before: Entity | None, after: Entity) -> bool:
         """Write what is new about an entity; True if all of it is. Raises Outdated where it is not as it was read."""

@@ -2,6 +2,7 @@
 `errors`, `boosts`, `content`, `files`, `search`, `stores` and `indexing`."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from typing import Any
 
@@ -118,6 +119,29 @@ def boosted(entity: Entity, boosts: Boosts | None) -> Entity:
     return replace(entity, boosts=made)
 
 
+def difference(stored: Entity, declared: Entity) -> str:
+    """What a stored entity has otherwise than one that is declared; empty where nothing. Fields that records have added
+    since are none."""
+    there, wanted = ({field.name: field for field in entity.fields} for entity in (stored, declared))
+    for name in dict.fromkeys([*wanted, *there]):
+        field = wanted.get(name, inferred_field(name, (), is_searched=False))
+        if name not in there:
+            return f"it has no field {name!r:.80}"
+        if replace(there[name], is_empty=False) != field:
+            return f"its field {name!r:.80} is {described(there[name])}, not {described(field)}"
+    if stored.searchable != declared.searchable:
+        return f"its searchable fields are in the order {', '.join(stored.searchable)}"
+    for each in dataclass_fields(Entity):
+        one, other = getattr(stored, each.name), getattr(declared, each.name)
+        if each.name != "fields" and one != other:
+            return f"its {each.name} is {seen(one, 200)}, not {seen(other, 200)}"
+    return ""
+
+
+def described(field: DeclaredField) -> str:
+    return f"{field.type} and {'not searched' if field.search is None else f'searched as {field.search}'}"
+
+
 def checked_options(search: SearchFields) -> dict[str, Field]:
     if isinstance(search, str):
         raise InvalidInput(f"search is a list of field names; for one, use [{seen(search)}]")
@@ -157,23 +181,41 @@ def divided(entity: Entity, tenant_field: str | None) -> Entity:
 
 
 def infer_entity(name: str, records: Sequence[Mapping[str, Any]], tenant_field: str | None = None) -> Entity:
-    """Every text is searchable, but for the tenant's: those of one word by keyword alone, unless all are."""
-    made = with_fields(Entity(name, is_inferred=True), records)
-    fields = tuple(replace(f, search=None) if f.name == tenant_field else f for f in made.fields)
-    if not any(field.search is PLAIN for field in fields):
-        fields = tuple(replace(f, search=f.search and PLAIN) for f in fields)
-    return replace(made, fields=fields, tenant_field=tenant_field)
+    return with_fields(Entity(name, tenant_field=tenant_field, is_inferred=True), records)
 
 
 def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
     """The entity with the fields that its records add; of an entity that was inferred, their texts are searchable.
-    Those of an entity with tenants add none: whoever searches it sees which fields it has."""
+    Those of an entity with tenants add none once it has a searchable field: whoever searches it sees which it has."""
+    if is_unsearchable(entity):
+        return with_first_texts(entity, records)
     if entity.has_tenants:
         return entity
-    present = {field.name for field in entity.fields if not field.is_empty} | {"id"}
+    return with_inferred(entity, records, {field.name for field in entity.fields if not field.is_empty} | {"id"})
+
+
+def is_unsearchable(entity: Entity) -> bool:
+    """Whether it was made from records none of which had a text; fields that get texts later are searchable, too."""
+    return entity.is_inferred and not entity.searchable
+
+
+def searchable_since(before: Entity | None, after: Entity) -> Entity | None:
+    """The entity if it had no searchable field before and has one now."""
+    return after if before is not None and is_unsearchable(before) and after.searchable else None
+
+
+def with_first_texts(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
+    """Every text is searchable, but for the tenant's: those of one word by keyword alone, unless all are."""
+    made = with_inferred(entity, records, {f.name for f in entity.fields if f.type != "any"} | {"id"})
+    fields = tuple(replace(f, search=None) if f.name == entity.tenant_field else f for f in made.fields)
+    if not any(field.search is PLAIN for field in fields):
+        fields = tuple(replace(f, search=f.search and PLAIN) for f in fields)
+    return replace(made, fields=fields)
+
+
+def with_inferred(entity: Entity, records: Sequence[Mapping[str, Any]], present: Collection[str]) -> Entity:
+    """The entity with the fields of records that are not `present`, as their values have them."""
     names = dict.fromkeys(name for record in records for name in record if name not in present)
-    if not names:
-        return entity
     fields = {field.name: field for field in entity.fields}
     for name in names:
         values = [record[name] for record in records if record.get(name) is not None]

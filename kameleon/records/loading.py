@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy import Connection
 
 from ..content import bound_tenant, check_tenant
 from ..errors import InvalidRecord, UnknownEntity
@@ -15,12 +17,16 @@ from ..files.loaded import FILE_FIELD, Loaded, LoadedFiles
 from ..files.reading import Given, items
 from ..files.sources import sources
 from ..indexing.index import Index
-from ..orm.callers import on_a_thread
+from ..orm.callers import connection_within, on_a_thread
 from ..stores.catalog import Entity
 from ..stores.tables import parts
 from ..values import ALL_TENANTS
 from .rows import OnConflict
 from .values import InsertReport, Record
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
 
 PAGE = 500
 """Bounds the records that are read at a time, to see which files they are of. Chosen, not measured."""
@@ -49,7 +55,7 @@ class Store(Protocol):
     index: Index
 
     def load_files(self, *args: Any, **options: Any) -> LoadReport: ...
-    def entity(self, name: str) -> Entity: ...
+    def entity(self, name: str, *, connection: Connection | None = None) -> Entity: ...
     def insert(self, *args: Any, **options: Any) -> InsertReport: ...
     def list(self, *args: Any, **options: Any) -> "list[Record]": ...
     def delete(self, *args: Any, **options: Any) -> int: ...
@@ -71,20 +77,26 @@ class FilesLoading:
         tenant_field: str | None = None,
         batch_size: int = 100,
         progress: Callable[[int], None] = lambda _stored: None,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
         **reading: Any,
     ) -> LoadReport:
         """Store the records of a file, a folder or several, as `kameleon.files` reads them with the options of
-        `ReadOptions`, each batch in a transaction. Documents that are as they were stored are passed over; `sync`
-        deletes the records of these folders whose file, or section of it, is gone. Raises InvalidRecord with file and
-        line for what cannot be read, unless `skip_invalid`; what was stored before stays."""
+        `ReadOptions`, each batch in a transaction, or all in that of `connection` or `session`. Documents that are as
+        they were stored are passed over; `sync` deletes the records of these folders whose file, or section of it, is
+        gone. Raises InvalidRecord with file and line for what cannot be read, unless `skip_invalid`; what was stored
+        before stays."""
         insert: dict[str, Any] = {"on_conflict": on_conflict, "create": create, "tenant_field": tenant_field}
         run: dict[str, Any] = {"sync": sync, "skip_invalid": skip_invalid, "batch_size": batch_size}
         run |= {"tenant": tenant, "progress": progress}
-        return Loading(self, self._bound).load(entity, given, ReadOptions(**reading), **run, **insert)
+        within = connection_within(self.index, connection, session, "aload_files")
+        return Loading(self, self._bound, within).load(entity, given, ReadOptions(**reading), **run, **insert)
 
-    async def aload_files(self: Store, entity: str, given: Given, **options: Any) -> LoadReport:
-        """`load_files` for coroutines, on a thread."""
-        return await on_a_thread(self.index, partial(self.load_files, entity, given, **options), None)
+    async def aload_files(
+        self: Store, entity: str, given: Given, *, session: "AsyncSession | None" = None, **options: Any
+    ) -> LoadReport:
+        """`load_files` for coroutines, on a thread; in the transaction of a `session`, if one is given."""
+        return await on_a_thread(self.index, partial(self.load_files, entity, given, **options), session)
 
     @property
     def loading(self: Store) -> "Loading":
@@ -93,17 +105,19 @@ class FilesLoading:
 
 
 class Loading:
-    """Loads files into one store, which is for the tenant `bound` alone if that is given."""
+    """Loads files into one store, which is for the tenant `bound` alone if that is given; in the transaction of a
+    connection, if one is."""
 
-    def __init__(self, records: Store, bound: str | None) -> None:
+    def __init__(self, records: Store, bound: str | None, connection: Connection | None = None) -> None:
         self._records = records
         self._bound = bound
+        self._within = {"connection": connection}
 
     def known(self, entity: str, tenant: Any = None, tenant_field: str | None = None) -> LoadedFiles:
         """The files that an entity has records of; none if there is no such entity."""
         owner = None if (named := bound_tenant(self._bound, tenant)) is None else check_tenant(named)
         try:
-            definition = self._records.entity(entity)
+            definition = self._records.entity(entity, **self._within)
         except UnknownEntity:
             return LoadedFiles(owner, tenant_field)
         found = LoadedFiles(owner, definition.tenant_field or tenant_field)
@@ -115,7 +129,7 @@ class Loading:
     def types(self, entity: str) -> dict[str, str]:
         """The types of an entity's fields; none if there is no such entity."""
         try:
-            return {field.name: field.type for field in self._records.entity(entity).fields}
+            return {field.name: field.type for field in self._records.entity(entity, **self._within).fields}
         except UnknownEntity:
             return {}
 
@@ -123,7 +137,7 @@ class Loading:
         where = {f".{FILE_FIELD}.path": {"$exists": True}}
         page: list[Record] = []
         while page := self._records.list(
-            entity, where=where, tenant=tenant, limit=PAGE, after=page[-1] if page else None
+            entity, where=where, tenant=tenant, limit=PAGE, after=page[-1] if page else None, **self._within
         ):
             yield from page
 
@@ -165,7 +179,7 @@ class Loading:
         errors: list[str] = []
         while True:
             try:
-                return self._records.insert(entity, [item.data for item in good], **insert), errors
+                return self._records.insert(entity, [item.data for item in good], **insert, **self._within), errors
             except InvalidRecord as error:
                 if error.position is None:
                     raise
@@ -179,7 +193,7 @@ class Loading:
         for one in gone:
             by_tenant.setdefault(one.tenant, []).append(one.id)
         return sum(
-            self._records.delete(entity, part, tenant=None if self._bound else tenant)
+            self._records.delete(entity, part, tenant=None if self._bound else tenant, **self._within)
             for tenant, ids in by_tenant.items()
             for part in parts(ids, PAGE)
         )

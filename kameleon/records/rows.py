@@ -74,8 +74,7 @@ def check_record(entity: Entity, record: Any, tenant: object = None) -> Row:
     given = record.get("id")
     id_ = str(uuid.uuid4()) if given is None else check_id(given)
     row = with_tenant(entity, id_, {name: value for name, value in record.items() if name != "id"}, tenant)
-    check_data(entity, row.data)
-    return row
+    return row._replace(data=check_data(entity, row.data))
 
 
 def with_tenant(entity: Entity, id_: str, data: Mapping[str, Any], given: object) -> Row:
@@ -114,15 +113,16 @@ def changed_row(
         return Row(tenant, id_, check_data(entity, changed))
     changed.setdefault(name, data.get(name, tenant or None))
     row = with_tenant(entity, id_, changed, None)
-    check_data(entity, row.data)
-    return row
+    return row._replace(data=check_data(entity, row.data))
 
 
 def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The data itself, once every field has its declared type and every value can be stored."""
+    """The data itself, once every field has its declared type and every value can be stored; with a space for each
+    NUL of its texts, which PostgreSQL cannot store."""
+    has_nul = False
     for name, value in data.items():
         check_field(name)
-        check_value(value, name, 1)
+        has_nul |= check_value(value, name, 1)
     for declared in entity.fields:
         value = _value_of(data, field_path(declared.name, entity.filters))
         if declared.type != "any" and value is not None and not is_of_type(value, declared.type):
@@ -131,50 +131,60 @@ def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
                 f"field {declared.name!r} is declared {declared.type}{shown}, this is {type(value).__name__} "
                 f"({seen(value)})"
             )
-    return data
+    return without_nul(data) if has_nul else data
 
 
-def check_value(value: Any, place: str, depth: int) -> None:
-    """Raises InvalidRecord for what JSON or a database cannot hold, naming the place."""
-    if type(value) is str and value.isascii() and "\0" not in value:
-        return  # of most values first: they are checked twice a record
+def without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", " ")
+    if isinstance(value, Mapping):
+        return {name: without_nul(item) for name, item in value.items()}
+    return list(map(without_nul, value)) if isinstance(value, list | tuple) else value
+
+
+def check_value(value: Any, place: str, depth: int) -> bool:
+    """Whether a text in it holds NUL. Raises InvalidRecord for what JSON or a database cannot hold, naming the
+    place."""
+    if type(value) is str and value.isascii():
+        return "\0" in value  # of most values first: they are checked twice a record
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
         raise InvalidRecord(
             f"{place} is a whole number of {value.bit_length()} bits, and one may have {MAX_BITS} (308 digits): "
             "give it as text"
         )
     if value is None or isinstance(value, bool | int):
-        return
+        return False
     if isinstance(value, str):
-        if "\0" in value:
-            raise InvalidRecord(f"{place} holds a NUL character, which PostgreSQL cannot store")
-        if not value.isascii():
-            try:
-                normalize(value)
-            except InvalidRecord as error:
-                raise InvalidRecord(f"{place}: {error}") from error
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidRecord(f"{place} is {value}, which JSON does not have")
-    elif depth >= MAX_DEPTH:
+        try:
+            normalize(value)
+        except InvalidRecord as error:
+            raise InvalidRecord(f"{place}: {error}") from error
+        return "\0" in value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return False
+        raise InvalidRecord(f"{place} is {value}, which JSON does not have")
+    if depth >= MAX_DEPTH:
         raise InvalidRecord(f"{place[:60]} is nested more than {MAX_DEPTH} deep")
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            check_field(name)
-            check_value(item, f"{place}.{name}", depth + 1)
+    if isinstance(value, Mapping):
+        inner = [(f"{place}.{check_field(name)}", item) for name, item in value.items()]
     elif isinstance(value, list | tuple):
-        for item in value:
-            check_value(item, place, depth + 1)
+        inner = [(place, item) for item in value]
     else:
         raise InvalidRecord(
             f"{place} is {type(value).__name__}; a record holds text, numbers, booleans, null, lists, objects"
         )
+    has_nul = False
+    for within, item in inner:
+        has_nul |= check_value(item, within, depth + 1)
+    return has_nul
 
 
 def check_field(name: Any) -> str:
     if not isinstance(name, str) or not name:
         raise InvalidRecord(f"a field's name is text and not empty, got {seen(name)}")
-    check_value(name, "a field's name", 1)
+    if check_value(name, "a field's name", 1):
+        raise InvalidRecord(f"a field's name holds a NUL character, which PostgreSQL cannot store: {seen(name)}")
     return name
 
 

@@ -6,14 +6,15 @@ fields. The searchable ones, in the entity's order, are the record's content.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
-from sqlalchemy import Connection, tuple_
+from sqlalchemy import Connection
 
 from ..boosts import Boosts
-from ..content import Content, SearchFields, bound_tenant, check_entity, check_id, check_tenant
-from ..errors import InvalidInput, RecordMissing, seen
+from ..content import Content, SearchFields, bound_tenant, check_entity
+from ..errors import InvalidInput
 from ..indexing.ahead import batches_ahead, embed_ahead
 from ..indexing.embedded import Ahead
 from ..indexing.given import given_embeddings
@@ -27,24 +28,20 @@ from .administering import Administering
 from .changing import Changing, checked_patch
 from .coroutines import Coroutines
 from .definitions import Definitions
-from .entities import by_keyword_alone, fields_of, record_entry, unsearched, with_fields
+from .entities import by_keyword_alone, record_entry, searchable_since, unsearched
 from .loading import FilesLoading
+from .reading import Reading
 from .rows import OnConflict, check_on_conflict, checked_rows, resolve
-from .stored import StoredRows, condition
-from .tenants import of_tenants, tenant_named, tenants_named
+from .stored import StoredRows
 from .values import AlterReport as AlterReport
 from .values import InsertReport as InsertReport
 from .values import Record as Record
-from .values import make_record
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-MAX_LIMIT = 2**53
-"""Bounds `limit` and `offset` to what JSON can hold exactly."""
 
-
-class RecordStore(Coroutines, FilesLoading):
+class RecordStore(Coroutines, FilesLoading, Reading):
     """Records of declared entities in the database of a SearchEngine; of one tenant, those of a
     `search.for_tenant("t1")`.
 
@@ -56,7 +53,6 @@ class RecordStore(Coroutines, FilesLoading):
         self.search: Any = search
         self._bound: str | None = getattr(search, "tenant", None)
         self.index = search.index
-        self._table = self.index.tables.records
         self._rows = StoredRows(self.index)
         self._definitions = Definitions(self.index, may_create=self._bound is None)
         self._changing = Changing(self.index, self._definitions, self._bound)
@@ -72,14 +68,21 @@ class RecordStore(Coroutines, FilesLoading):
         tenant_field: str | None = None,
         boost: Boosts = (),
         filters: str = "",
+        exist_ok: bool = False,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
     ) -> Entity:
         """Declare an entity: `search` names its searchable fields, as a mapping with weights (whole numbers from 1 to
         10) or a `kameleon.Field` of options; `fields` maps a name to a type that is checked. `tenant_field` divides its
         records: the field whose value is a record's tenant, or "" where every call gives `tenant`. `boost` is that of
         every search of it that gives none, of fields that are declared. `filters` is an object of the records in which
         the names of `where`, `sort`, `facets`, `limit_by` and `boost` begin: `fields={"metadata.year": "integer"}`
-        declares one of `filters="metadata"`, `year` names it, and `.title` is the record's own title."""
-        return self._administering.create(name, search, fields or {}, tenant_field, boost, filters)
+        declares one of `filters="metadata"`, `year` names it, and `.title` is the record's own title. Raises
+        EntityExists; with `exist_ok` only for an entity that is declared otherwise, whatever fields its records have
+        added."""
+        within = connection_within(self.index, connection, session, "acreate_entity")
+        create = self._administering.create
+        return create(name, search, fields or {}, tenant_field, boost, filters, within, exist_ok=exist_ok)
 
     def alter_entity(
         self,
@@ -91,21 +94,34 @@ class RecordStore(Coroutines, FilesLoading):
         batch_size: int = 1000,
         progress: Progress | None = None,
         boost: Boosts | None = None,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
     ) -> AlterReport:
         """Make the fields of `search` searchable, or searchable in another way, and those of `unsearch` not; the others
-        stay as they are. Then index the entity's records again, `batch_size` a transaction: nothing is embedded whose
-        text is as it was, and a run that was interrupted is completed by another. `fields` adds or changes types, which
+        stay as they are. Then index the entity's records again, `batch_size` a transaction, or all in that of
+        `connection` or `session`: nothing is embedded whose text is as it was, and a run that was interrupted is
+        completed by another. `fields` adds or changes types, which
         are checked from then on. `boost` replaces its boosts, [] removes them; these have effect at once, and by
         themselves index nothing. `progress(done, total)` counts records."""
-        return self._administering.alter(name, search, unsearch, fields or {}, batch_size, progress, boost)
+        within = connection_within(self.index, connection, session, "aalter_entity")
+        return self._administering.alter(name, search, unsearch, fields or {}, batch_size, progress, boost, within)
 
-    def rename_entity(self, name: str, new_name: str) -> Entity:
+    def rename_entity(
+        self,
+        name: str,
+        new_name: str,
+        *,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
+    ) -> Entity:
         """Rename an entity in one transaction, its records, index and embeddings with it."""
-        return self._administering.rename(name, new_name)
+        within = connection_within(self.index, connection, session, "arename_entity")
+        return self._administering.rename(name, new_name, within)
 
-    def drop_entity(self, name: str) -> int:
+    def drop_entity(self, name: str, *, connection: Connection | None = None, session: "Session | None" = None) -> int:
         """Delete an entity, its records and their index in one transaction; returns how many records it had."""
-        return self._administering.drop(name)
+        within = connection_within(self.index, connection, session, "adrop_entity")
+        return self._administering.drop(name, within)
 
     @property
     def _administering(self) -> Administering:
@@ -114,8 +130,9 @@ class RecordStore(Coroutines, FilesLoading):
             raise InvalidInput("an entity is all tenants': use RecordStore(search), not that of one tenant")
         return self.index.part(Administering)
 
-    def entities(self) -> list[Entity]:
-        return list(self._definitions.all().values())
+    def entities(self, *, connection: Connection | None = None, session: "Session | None" = None) -> list[Entity]:
+        within = connection_within(self.index, connection, session, "aentities")
+        return list(self._definitions.all(within).values())
 
     def entity(self, name: str, *, connection: Connection | None = None, session: "Session | None" = None) -> Entity:
         """Raises UnknownEntity."""
@@ -142,9 +159,9 @@ class RecordStore(Coroutines, FilesLoading):
         A record without `id` gets a random one. Where an id is taken, `on_conflict` "error" raises RecordExists,
         "replace" stores the new record, "merge" sets its fields and keeps the others, "ignore" leaves the stored one. A
         missing entity is made from these records, unless `create=False` (UnknownEntity). `connection` or `session`
-        stores them inside the caller's transaction. `ahead` is what `embed_ahead` brought. `embeddings` are the
-        caller's own, one a record: no provider is called, and of None the record stays pending. Raises InvalidRecord
-        with the record's position before anything is written.
+        stores them inside the caller's transaction. No records declare nothing. `ahead` is what `embed_ahead` brought.
+        `embeddings` are the caller's own, one a record: no provider is called, and of None the record stays pending.
+        Raises InvalidRecord with the record's position before anything is written.
 
         `tenant` is that of all records, and is not needed where a field of theirs names it: one that lacks that field
         is refused, and of one in which it is null the tenant is "". `tenant_field` names that field of an entity that
@@ -155,13 +172,18 @@ class RecordStore(Coroutines, FilesLoading):
         records = list(records)
         connection = connection_within(self.index, connection, session, "ainsert")
         tenant = bound_tenant(self._bound, tenant)
+        given = list(embeddings) if isinstance(embeddings, Iterator) else embeddings
+        if not records:
+            given_embeddings([], given)
+            return InsertReport()
         options: dict[str, Any] = {"create": create, "tenant": tenant, "tenant_field": tenant_field}
         define = partial(self._definitions.with_records, entity, records, **options, connection=connection)
-        given = list(embeddings) if isinstance(embeddings, Iterator) else embeddings
         own: dict[str, Any] = {"tenant": tenant, "ahead": ahead, "embeddings": given, "connection": connection}
-        report = self.index.retried(partial(self._insert, define, records, on_conflict, **own), connection)
+        report, grown = self.index.retried(partial(self._insert, define, records, on_conflict, **own), connection)
         self.index.maintain_keywords(connection)
-        return report
+        return (
+            report if grown is None else replace(report, index=report.index + self._changing.index(grown, connection))
+        )
 
     def _insert(
         self,
@@ -173,8 +195,9 @@ class RecordStore(Coroutines, FilesLoading):
         ahead: Ahead | None,
         embeddings: Iterable[Any] | None,
         connection: Connection | None,
-    ) -> InsertReport:
-        """Raises Outdated where another writer changed the entity or took an id since it was read."""
+    ) -> tuple[InsertReport, Entity | None]:
+        """What was done, and the entity if the records before are to be indexed by it, too. Raises Outdated where
+        another writer changed the entity or took an id since it was read."""
         before, definition = define()
         entity = definition.name
         rows = checked_rows(definition, records, tenant)
@@ -191,7 +214,7 @@ class RecordStore(Coroutines, FilesLoading):
             self.index.check_current(plan, conn)
             index = self.index.apply(plan, conn)
         updated = sum(key in taken for key in chosen)
-        return InsertReport(
+        report = InsertReport(
             len(chosen) - updated,
             updated,
             len(rows) - len(chosen),
@@ -199,7 +222,9 @@ class RecordStore(Coroutines, FilesLoading):
             definition if is_new else None,
             unsearched(definition, records),
             by_keyword_alone(definition, records),
+            tuple(row.id for row in rows),
         )
+        return report, searchable_since(before, definition)
 
     def embed_ahead(
         self,
@@ -217,7 +242,7 @@ class RecordStore(Coroutines, FilesLoading):
         Raises ProviderError as `insert` does.
         """
         tenant = bound_tenant(self._bound, tenant)
-        rows = checked_rows(with_fields(entity, records), records, tenant, leaves_invalid=True)
+        rows = checked_rows(self._definitions.grown(entity, records), records, tenant, leaves_invalid=True)
         taken = self._rows.taken(entity.name, rows, None, on_conflict)
         chosen = resolve(entity, rows, taken, "ignore" if on_conflict == "error" else on_conflict)
         entries = [record_entry(entity, row.id, row.data, row.tenant) for row in chosen.values()]
@@ -228,59 +253,6 @@ class RecordStore(Coroutines, FilesLoading):
         """How many batches of so many records `embed_ahead` is to be called for at a time, on threads; 0 where that
         gains nothing."""
         return batches_ahead(self.index, batch_size)
-
-    def get(
-        self,
-        entity: str,
-        id: str | int,
-        *,
-        tenant: object = None,
-        connection: Connection | None = None,
-        session: "Session | None" = None,
-    ) -> Record:
-        """Raises UnknownEntity, RecordMissing."""
-        connection = connection_within(self.index, connection, session, "aget")
-        definition = self.entity(entity, connection=connection)
-        owner = tenant_named(definition, bound_tenant(self._bound, tenant))
-        own = of_tenants(self._table, definition, (owner,))
-        with self.index.reading(connection, (owner,)) as conn:
-            row = conn.execute(self._table.select().where(*own, self._table.c.id == check_id(id))).one_or_none()
-        if row is None:
-            raise RecordMissing(f"{entity} has no record {str(id)!r:.80}")
-        return make_record(row)
-
-    def list(
-        self,
-        entity: str,
-        *,
-        where: Mapping[str, Any] | None = None,
-        tenant: object = None,
-        limit: int = 100,
-        offset: int = 0,
-        after: Record | None = None,
-        connection: Connection | None = None,
-        session: "Session | None" = None,
-    ) -> "list[Record]":
-        """Records by id, those of `where`; of one tenant, of several or of all. `after` is the last record of the page
-        before, however many these are. Raises UnknownEntity, InvalidFilter."""
-        for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
-            if not isinstance(value, int) or not least <= value <= MAX_LIMIT:
-                raise InvalidInput(f"{name} is a whole number from {least} to {MAX_LIMIT}, not {seen(value, 40)}")
-        connection = connection_within(self.index, connection, session, "alist")
-        definition = self.entity(entity, connection=connection)
-        table = self._table
-        tenants = tenants_named(definition, bound_tenant(self._bound, tenant))
-        statement = table.select().where(*of_tenants(table, definition, tenants))
-        if where:
-            statement = statement.where(condition(self.index, where, fields_of(definition)))
-        order = [table.c.id] if tenants is not None and len(tenants) == 1 else [table.c.id, table.c.tenant]
-        if after is not None:
-            statement = statement.where(
-                tuple_(table.c.id, table.c.tenant) > (check_id(after.id), check_tenant(after.tenant))
-            )
-        with self.index.reading(connection, tenants or ()) as conn:
-            rows = conn.execute(statement.order_by(*order).limit(limit).offset(offset)).all()
-        return [make_record(row) for row in rows]
 
     @overload
     def update(
@@ -337,13 +309,15 @@ class RecordStore(Coroutines, FilesLoading):
         assert id is not None  # noqa: S101 - or where is given
         patch = checked_patch(changes, id)
 
-        def attempt() -> str:
+        def attempt() -> tuple[str, Entity | None]:
             definition = self.entity(entity, connection=connection)
             before = self.get(entity, id, tenant=tenant, connection=connection)
-            rows = self._changing.change(definition, [before], patch, connection, replaces=replace_all)
-            return rows[0].tenant if rows else before.tenant
+            rows, grown = self._changing.change(definition, [before], patch, connection, replaces=replace_all)
+            return rows[0].tenant if rows else before.tenant, grown
 
-        now = self.index.retried(attempt, connection)
+        now, grown = self.index.retried(attempt, connection)
+        if grown is not None:
+            self._changing.index(grown, connection)
         return self.get(entity, id, tenant=None if self._bound is not None else now, connection=connection)
 
     def delete(

@@ -18,6 +18,8 @@ class Record:
     created_at: datetime
     updated_at: datetime
     tenant: str = ""
+    vector: tuple[float, ...] | None = None
+    """As it is stored, of length 1; None where it was not requested, or the record has none of its present content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class InsertReport:
     """What an insert did, in records: those whose id was taken are `updated` where they were replaced or merged, or
     `skipped`. `index` is what became of their index rows. `unsearched` are fields whose texts no search reads, but for
     those declared with a type; `keyword_only` those that an entity made from its records took for codes and names, and
-    that have longer texts: `alter_entity` changes either."""
+    that have longer texts: `alter_entity` changes either. `ids` are those of the records, in their order; a sum of
+    reports, such as that of files, has none."""
 
     inserted: int = 0
     updated: int = 0
@@ -34,6 +37,7 @@ class InsertReport:
     created_entity: Entity | None = None
     unsearched: tuple[str, ...] = ()
     keyword_only: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
     def __add__(self, other: "InsertReport") -> "InsertReport":
         return InsertReport(

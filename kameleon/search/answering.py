@@ -12,7 +12,7 @@ from ..indexing.index import Index
 from ..indexing.time_limits import run_off_loop
 from ..stores.catalog import Registry, of_fingerprint
 from ..values import Generation, QueryPlan, SearchResults
-from .prepared import Prepared, prepare
+from .prepared import Prepared, prepare, prepare_given
 from .query import Query
 
 if TYPE_CHECKING:
@@ -98,14 +98,18 @@ class Answering:
 
     def _reads_generations(self, query: Query) -> bool:
         """Whether a query's answer depends on which generations there are."""
-        return query.mode != "keyword" and not query.is_browse and self._services.provider is not None
+        has_vector = query.vector is not None or self._services.provider is not None
+        return query.mode != "keyword" and not query.is_browse and has_vector
 
     def _prepare(self, query: Query, generations: Sequence[Generation]) -> Prepared:
-        """Choose the query's service and embed its text, with no transaction open. Raises nothing: an unavailable or
-        failing provider is reported in the query plan."""
+        """Choose the query's service and embed its text, with no transaction open; the caller's own vector needs none
+        unless the engine has a provider object. Raises nothing: an unavailable or failing provider is reported in the
+        query plan."""
         if not self._reads_generations(query):
             return Prepared(generations)
         self._last_generations = generations
+        if query.vector is not None and (not generations or isinstance(self._services.provider, str | None)):
+            return prepare_given(query, generations)
         try:
             service = self._services.of(generations)
             assert service is not None  # noqa: S101 - there is a provider

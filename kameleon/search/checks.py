@@ -1,10 +1,15 @@
-"""Checks arguments of a search: each raises InvalidInput, naming what is possible. Imports `errors` and `content`."""
+"""Checks arguments of a search: each raises InvalidInput, naming what is possible. Imports `errors`, `content`
+and `embeddings`."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from ..content import check_id, normalize
-from ..errors import InvalidInput, seen
+from ..errors import InvalidInput, TextRefused, seen
+
+if TYPE_CHECKING:
+    from ..embeddings.provider import Vector
 
 MAX_LIMIT = 10_000
 """Bounds where the last page of a search may end. Chosen, not measured."""
@@ -16,6 +21,17 @@ def check_text(text: object) -> str:
     if not isinstance(text, str):
         raise InvalidInput(f"a query is text, not {type(text).__name__}")
     return normalize(text)
+
+
+def check_query_vector(vector: Any) -> "Vector":
+    """With length 1, of whatever dimensions: the generation that it is compared with is chosen later."""
+    from ..embeddings.checking import check_vector  # NumPy loads with it
+
+    try:
+        return check_vector(vector, len(vector))
+    except (TextRefused, TypeError) as error:
+        reason = error if isinstance(error, TextRefused) else type(vector).__name__
+        raise InvalidInput(f"vector is a list of numbers, the embedding of a query: {reason}") from error
 
 
 def check_ids(ids: Iterable[object] | None) -> tuple[str, ...] | None:

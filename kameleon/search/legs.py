@@ -119,7 +119,7 @@ class LegSearch:
         are grouped, in the scope of each entity, so that each has its best."""
         query, found = self._query, self._found
         self._store.connections.prepare_search(self._connection)
-        if not query.has_text:
+        if not query.is_ranked:
             if pinned:
                 self._look_up(scope, field_words)
                 self._pin(pinned)
@@ -275,20 +275,34 @@ class LegSearch:
         vector; a hybrid search notes it."""
         found, prepared = self._found, self._prepared
         problem: ProviderError | VectorsUnavailable | None = prepared.unavailable
-        if prepared.service is None:
-            problem = problem or NoProvider("the engine has no embedding provider")
-        elif prepared.unread:
+        if prepared.unread:
             problem = ModelMismatch(prepared.unread)
+        elif self._query.vector is not None and problem is None:
+            self._check_generation()
+        elif prepared.service is None:
+            problem = problem or NoProvider("the engine has no embedding provider")
         elif not prepared.generations and (
             refusal := self._store.vectors.refusal(self._connection, prepared.dimensions)
         ):
             problem = VectorsUnavailable(refusal)
         if problem is not None:
-            self._without_vector(problem if prepared.service or prepared.unavailable else NoProvider(), str(problem))
+            is_without = prepared.service is None and prepared.unavailable is None and not prepared.unread
+            self._without_vector(NoProvider() if is_without else problem, str(problem))
         found.generation = prepared.generation
         if found.generation is not None:
             with found.timed("embedding"):
                 found.embedding = self._embedding(found.generation)
+
+    def _check_generation(self) -> None:
+        """Raises ModelMismatch where the caller's vector has other dimensions than the index."""
+        vector, generation = self._query.vector, self._prepared.generation
+        if generation is None:
+            self._found.notes.append("no vector is compared: the index has no embeddings")
+        elif vector is not None and len(vector) != generation.dimensions:
+            raise ModelMismatch(
+                f"the vector has {len(vector)} numbers, and the embeddings of this index have {generation.dimensions}: "
+                f"a query's is of their model, {generation.model_name}"
+            )
 
     def _embedding(self, generation: Generation) -> "Vector | None":
         if self._query.like is not None:
@@ -304,7 +318,7 @@ class LegSearch:
     def _stored_embedding(self, generation: Generation, like: Ref) -> "Vector | None":
         import numpy as np
 
-        stored = self._store.embeddings.vector_of(self._connection, generation, like)
+        stored = self._store.embeddings.vectors_at(self._connection, generation, [like]).get(like)
         if stored is not None:
             return np.frombuffer(stored, "<f4")
         missing = f"{like.entity} {like.id} has no embedding: `kameleon embeddings sync` makes what is missing"

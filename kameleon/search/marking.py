@@ -34,7 +34,7 @@ def marked(
     texts = [hit.matched_text for hit in hits]
     places = _occurrences(analyser, texts, found, query.snippet_characters)
     unmarked = [place for place, each in enumerate(places) if not each]
-    for place, (start, end) in _nearest(prepared, texts, unmarked, found).items():
+    for place, (start, end) in _nearest(query, prepared, texts, unmarked, found).items():
         places[place] = [(start, end, 0)]
     return [with_marks(query, *each) for each in zip(hits, places, around, strict=True)]
 
@@ -58,11 +58,12 @@ def _occurrences(analyser: Analyser, texts: Sequence[str], found: Retrieved, len
 
 
 def _nearest(
-    prepared: Prepared, texts: Sequence[str], unmarked: Sequence[int], found: Retrieved
+    query: Query, prepared: Prepared, texts: Sequence[str], unmarked: Sequence[int], found: Retrieved
 ) -> dict[int, tuple[int, int]]:
-    """In texts without a word of the query, the sentence nearest to it, where embedding costs nothing."""
+    """In texts without a word of the query, the sentence nearest to it, where embedding costs nothing; for the caller's
+    own vector none is embedded."""
     service, embedding = prepared.service, found.embedding
-    if service is None or embedding is None or service.provider.is_costly:
+    if service is None or embedding is None or service.provider.is_costly or query.vector is not None:
         return {}
     cut = {place: sentences(texts[place]) for place in unmarked[:MARKED_HITS]}
     made = iter(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..errors import ProviderError
-from ..stores.catalog import of_fingerprint, unread
+from ..stores.catalog import active, of_fingerprint, unread
 from ..values import Generation
 from .query import Query
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """`service` and `generation` were chosen by `generations`. `unavailable` is why there is no service, `unread` why
+    """`service` and `generation` were chosen by `generations`; a vector that the caller gave needs no service where the
+    index names the model. `unavailable` is why there is no service, `unread` why
     the service's model has no generation to search; `error` is what the provider raised."""
 
     generations: Sequence[Generation] = ()
@@ -33,7 +34,7 @@ class Prepared:
 
 
 def prepare(query: Query, generations: Sequence[Generation], service: "EmbeddingService") -> Prepared:
-    """The query's embedding by a service, if there is anything to compare it with."""
+    """The query's embedding by a service, if there is anything to compare it with; the caller's own as it is."""
     provider = service.provider
     fingerprint = provider.fingerprint
     chosen = Prepared(
@@ -42,8 +43,9 @@ def prepare(query: Query, generations: Sequence[Generation], service: "Embedding
         of_fingerprint(generations, fingerprint),
         int(provider.dimensions),
         unread=unread(generations, provider),
+        vector=query.vector,
     )
-    if chosen.generation is None or not query.has_text:
+    if query.vector is not None or chosen.generation is None or not query.has_text:
         return chosen
     try:
         vector, is_cached = (None, False) if query.like else service.queries.embed(query.text, query.tenants)
@@ -52,3 +54,14 @@ def prepare(query: Query, generations: Sequence[Generation], service: "Embedding
     except ProviderError as error:
         return replace(chosen, error=error)
     return replace(chosen, vector=vector, is_cached=is_cached, known_share=share)
+
+
+def prepare_given(query: Query, generations: Sequence[Generation]) -> Prepared:
+    """The caller's vector, to be compared with the active generation's, whose model nothing is asked of."""
+    generation = active(generations)
+    is_building = (
+        ""
+        if generation or not generations
+        else ("the embeddings of this index are still being built: `kameleon embeddings status` shows how far")
+    )
+    return Prepared(generations, generation=generation, unread=is_building, vector=query.vector)

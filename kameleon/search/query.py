@@ -1,11 +1,10 @@
-"""Parses and checks a query. Imports `values`, `errors`, `boosts`, `forking`, `content` and `stores`."""
+"""Parses and checks a query. Imports `values`, `errors`, `boosts`, `forking`, `content`, `embeddings` and `stores`."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypedDict
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
-from ..boosts import Boost, Boosts, identity, read_boosts
+from ..boosts import Boost, identity, read_boosts
 from ..content import check_entity
 from ..errors import InvalidInput, seen
 from ..forking import lazy
@@ -17,6 +16,7 @@ from .checks import (
     check_diversity,
     check_ids,
     check_min_score,
+    check_query_vector,
     check_text,
     check_weight,
     check_whole,
@@ -30,8 +30,7 @@ from .reranking import RERANKED, Reranker, check_reranker
 from .syntax import Asked, parse
 
 if TYPE_CHECKING:
-    from sqlalchemy.sql.base import ExecutableOption
-
+    from ..embeddings.provider import Vector
     from ..stores.catalog import Entity
     from ..stores.protocols import NamedFields
     from ..stores.values import Among
@@ -62,76 +61,6 @@ SNIPPET, MIN_SNIPPET, MAX_SNIPPET = 180, 20, 2_000
 """The characters of a snippet where no other number is given, the fewest and the most. Chosen, not measured."""
 
 
-class TenantOption(TypedDict, total=False):
-    """`tenant` is whose records are read: one tenant, several, or `kameleon.ALL_TENANTS`. Without it those are read
-    that have none, and a search of an entity that has tenants raises TenantRequired."""
-
-    tenant: object
-
-
-class SearchOptions(TenantOption, total=False):
-    """Options of `search` beside the query and its entities.
-
-    `limit` (10) hits after the first `offset` (0), or after the page whose `cursor` is given: then no hit of an
-    earlier page comes again, whatever was written in between.
-
-    `mode` is hybrid, keyword or vector. `where` filters inside both legs: by the fields of stored records, by the
-    columns of a mapped class, or by any SQLAlchemy condition on one. `ids` are the only records to search, 10,000 at
-    most, of whichever of the entities has them. `min_score` (0) leaves out hits below it. `hide` are records that are
-    no hits. `tenant` as in TenantOption.
-
-    `fusion` makes one ranking of two: weighted, rrf, dbsf, or a function of the `fusion.Leg`s that gives a score
-    from 0 to 1 by key; `weight` is the vector's (0..1) in this query, the model's own where it is None. `boost` raises
-    records after the fusion, by boosts of `kameleon.boosts`, instead of those of their entities; of [] none is raised.
-    `rerank` is a callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out
-    the others. `sort` orders the 1,000 best by a field instead ("-price": the greatest first) or by several
-    ("-year,name", or a list).
-
-    `limit_by={"brand": 1}` leaves out hits beyond so many of each value of a field. `group_by="entity"` gives `limit`
-    hits of each entity. `diversity` (0 to 1) orders the 100 best so that each is relevant and unlike those before it.
-    `pin` are records to put before all others, whether they match or not: as for `hide`, (entity, id) pairs, hits or
-    refs, or ids where one entity is searched. `synonyms` and `rules` (True) are whether those of the index are used.
-
-    `count` counts what matches. `facets` names fields whose values are counted over all of it; {field: bounds} or
-    {field: "month"} counts buckets of them.
-
-    `highlight` fills `spans` and `snippet`, of `snippet_length` (180) characters at most, `passages` (0) that many of
-    the best parts of each record, `explain` fills `explanation`. `load=True` with `session=` loads the hits' mapped
-    objects through that session, a statement for each class; a list is loader options of the one class that is
-    searched, {class: options} those of several, and no others are loaded. `data=True` fills the `data` of hits of
-    mapped classes and tables with their rows' texts and filterable columns, with a statement for each class.
-    """
-
-    limit: int
-    offset: int
-    cursor: str | None
-    mode: str
-    where: Any
-    ids: Iterable[str | int | UUID] | None
-    min_score: float
-    hide: Iterable[object]
-    fusion: "str | Fusion"
-    weight: float | None
-    boost: Boosts | None
-    rerank: Reranker | None
-    rerank_top: int
-    sort: str | Sequence[str] | None
-    limit_by: Mapping[str, int] | None
-    group_by: str | None
-    diversity: float
-    pin: Iterable[object]
-    synonyms: bool
-    rules: bool
-    count: bool
-    facets: Iterable[str | Mapping[str, Any]] | Mapping[str, Any]
-    highlight: bool
-    snippet_length: int | None
-    passages: int
-    explain: bool
-    data: bool
-    load: "bool | Sequence[ExecutableOption] | Mapping[type, Sequence[ExecutableOption]]"
-
-
 @dataclass(frozen=True)
 class Query:
     """A checked query: raises InvalidInput, naming what is possible. `typed` is the query as it was given, `parsed` its
@@ -143,7 +72,8 @@ class Query:
     completed, and only those of the hits are shown. `of_classes` are entities that are searched as mapped classes,
     whose fields `columns` reads; those of others are the record store's. `shared` are the fields of those that are
     searched with all others, which no stored record needs to have. `like` is the record that others are to be similar
-    to; the text is its own then. Each leg puts `least_depth` records forward at least."""
+    to; the text is its own then. `vector` has length 1; a query without words is of mode vector then. Each leg puts
+    `least_depth` records forward at least."""
 
     typed: str
     parsed: Asked
@@ -153,6 +83,7 @@ class Query:
     offset: int = 0
     cursor: str | None = None
     mode: str = "hybrid"
+    vector: "Vector | None" = field(default=None, compare=False)
     where: Mapping[str, Any] | None = None
     ids: tuple[str, ...] | None = None
     min_score: float = 0.0
@@ -236,7 +167,7 @@ class Query:
     @property
     def is_browse(self) -> bool:
         """Whether records are listed: an empty query ranks none."""
-        return self.like is None and (not self.typed or self.typed.isspace())
+        return self.like is None and self.vector is None and (not self.typed or self.typed.isspace())
 
     def is_of_tenants(self, ref: Ref) -> bool:
         return self.tenants is None or ref.tenant in self.tenants
@@ -249,6 +180,11 @@ class Query:
     def has_text(self) -> bool:
         """Whether there is something to look for, and somewhere."""
         return not self.is_nowhere and bool(self.text) and not self.text.isspace()
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether there is a text or a vector to look for, and somewhere."""
+        return self.has_text or (self.vector is not None and not self.is_nowhere)
 
     @property
     def end(self) -> int:
@@ -313,7 +249,8 @@ class Query:
             return [*scope, self.sort]
         boosts = None if self.boost is None else [identity(boost) for boost in self.boost]
         cap = self.limit_by and [self.limit_by.field, self.limit_by.most]
-        ranked = [self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked, boosts]
+        vector = None if self.vector is None else self.vector.tobytes().hex()
+        ranked = [self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked, boosts, vector]
         return [self.typed, *scope, *ranked, self.diversity, cap, self.synonyms, self.rules]
 
     def _check_together(self) -> None:
@@ -331,8 +268,19 @@ class Query:
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
         if self.boost and self.sort:
             raise InvalidInput("boost and sort both set the order: leave one out")
+        self._check_vector()
         self._check_pin()
         self._check_spread()
+
+    def _check_vector(self) -> None:
+        if self.vector is None:
+            return
+        if self.like is not None:
+            raise InvalidInput("similar compares the record's own embedding: leave vector out, or search(vector=…)")
+        if self.mode == "keyword":
+            raise InvalidInput("mode='keyword' compares no vectors: leave vector or mode out")
+        if self.rerank is not None and not self.has_text:
+            raise InvalidInput("rerank scores texts against the words of a query, and there are none: leave it out")
 
     def _check_pin(self) -> None:
         if self.pin and (self.sort or self.like is not None or self.is_browse):
@@ -374,6 +322,11 @@ def make_query(
     """Parse a query and check its options, which are those of `Query`; `fields` are those that it may name. `entities`
     None and no `tenants` find nothing. Raises InvalidInput."""
     typed = check_text(text)
+    parsed = Asked(typed) if like else parse(typed, fields)
+    if options.get("vector") is not None:
+        options["vector"] = check_query_vector(options["vector"])
+        if not parsed.text.strip() and options.get("mode", "hybrid") == "hybrid":
+            options["mode"] = "vector"
     options["ids"] = check_ids(options.get("ids"))
     if options.get("boost") is not None:
         options["boost"] = read_boosts(options["boost"])
@@ -385,7 +338,7 @@ def make_query(
         options["weight"] = check_weight(options["weight"])
     return Query(
         typed,
-        Asked(typed) if like else parse(typed, fields),
+        parsed,
         tuple(dict.fromkeys(check_entity(name) for name in entities or ())),
         is_nowhere=entities is None or () in (options.get("tenants"), options["ids"]),
         like=like,

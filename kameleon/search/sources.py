@@ -102,11 +102,11 @@ class StoredFields:
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         path = path_of(field, self._declared)
-        return self._ordered(path, self._records.values(connection, refs, path))
+        return self.ordered(path, self._records.values(connection, refs, path))
 
     def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
         path = path_of(field, self._declared)
-        return self._ordered(path, self._records.values_among(connection, matches, path))
+        return self.ordered(path, self._records.values_among(connection, matches, path))
 
     def members(self, connection: Connection, records: Mapping[Key, Ref], field: str) -> Mapping[Key, Members]:
         path = path_of(field, self._declared)
@@ -132,7 +132,7 @@ class StoredFields:
     def days(self, connection: Connection, matches: Matches, field: str) -> Mapping[date, int]:
         return self._records.days(connection, matches, path_of(field, self._declared))
 
-    def _ordered(self, path: Path, values: Mapping[T, Any]) -> Mapping[T, Any]:
+    def ordered(self, path: Path, values: Mapping[T, Any]) -> Mapping[T, Any]:
         """The values, of datetimes the milliseconds; those that were stored before the field was declared may be none,
         and have no order."""
         if path not in self._declared.moments:

@@ -77,6 +77,10 @@ class RecordsAnswer(BaseModel):
     cursor: str | None
 
 
+class CountAnswer(BaseModel):
+    count: int
+
+
 class RefusedText(BaseModel):
     entity: str
     id: str
@@ -103,6 +107,7 @@ class InsertAnswer(BaseModel):
     created_entity: str | None
     unsearched: list[str]
     keyword_only: list[str]
+    ids: list[str]
 
 
 class DeleteAnswer(BaseModel):
@@ -156,6 +161,7 @@ class RunAnswer(BaseModel):
 class StatusAnswer(BaseModel):
     version: str
     writes: bool
+    namespace: str | None
     entities: list[IndexStatus]
     generations: list[GenerationAnswer]
     reindex: RunAnswer | None

@@ -122,9 +122,13 @@ class FailuresRequest(Within):
     entity: Name | None = Field(None, description="The failures of this entity alone.")
 
 
-class ListRequest(Within):
+class CountRequest(Within):
     entity: Name = Field(description="The entity of the records.")
     where: dict[str, Any] | None = Field(None, description="A filter, as of a search.")
+
+
+class ListRequest(CountRequest):
+    id: Ids | None = Field(None, description="These records alone, in the order of the ids; repeatable.")
     limit: int = Field(100, ge=1, le=MAX_LISTED, description="Records at most.")
     cursor: Cursor | None = Field(None, description="The `cursor` of the page before.")
 

@@ -15,6 +15,8 @@ from .tables import schema_map
 class StoreOptions(TypedDict, total=False):
     """Options of the database.
 
+    `namespace` sets an index apart from others in one database, whose models may differ: "a" has the tables `kdb_a_…`.
+    1 to 20 small letters a-z and digits, a letter first; without it the tables are `kdb_…`.
     `language` is how a new index reads texts: "english" (default), another name of `analysis.languages`, "simple"
     (words as they are); an existing index has its own. SQLite: `vector_search` ("auto", "numpy", "sqlite-vec").
     PostgreSQL: `keyword_search` is where a new index ranks keywords, in "index" (default), kameleon's own, or "server",
@@ -27,6 +29,7 @@ class StoreOptions(TypedDict, total=False):
     keyword_search: Literal["index", "server"]
     schema: str
     language: str
+    namespace: str | None
     m: int
     ef_construction: int
     ef_search: int
@@ -34,8 +37,8 @@ class StoreOptions(TypedDict, total=False):
 
 MODULES = {"sqlite": ".sqlite.store", "postgresql": ".postgresql.store"}
 OPTIONS = {
-    "sqlite": ("vector_search", "language", "keyword_search"),
-    "postgresql": ("schema", "language", "keyword_search", "m", "ef_construction", "ef_search"),
+    "sqlite": ("namespace", "vector_search", "language", "keyword_search"),
+    "postgresql": ("namespace", "schema", "language", "keyword_search", "m", "ef_construction", "ef_search"),
 }
 
 

@@ -222,6 +222,8 @@ def typed(value: Any) -> Any:
         return [typed(item) for item in value]
     if isinstance(value, Enum | date | time | timedelta | UUID | bytes):
         return value
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidFilter("a text that is compared with a column holds NUL, which PostgreSQL cannot compare")
     checked = plain(value)
     return value if isinstance(value, Decimal) else checked
 
@@ -252,9 +254,7 @@ def number(value: float | Decimal) -> int | float:
 def _text(value: str) -> str:
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise InvalidFilter("a text in a filter holds a lone surrogate, which no database can store")
-    if "\0" in value:
-        raise InvalidFilter("a text in a filter holds NUL, which no record can")
-    return value
+    return value.replace("\0", " ")
 
 
 def is_huge(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The tables of the keyword index, the same on SQLite and PostgreSQL. Imports nothing of kameleon's.
+"""The tables of the keyword index, the same on SQLite and PostgreSQL. Imports this package alone.
 
 A partition is a (tenant, entity_name). A record's terms are in one row of `kdb_tail` until a fold moves them to a
 segment: one row of `kdb_segment`, one of `kdb_posting` for each term, and the words of its terms in rows of `kdb_word`.
@@ -10,6 +10,8 @@ the LargeBinary columns.
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+
+from .names import named
 
 key = Text().with_variant(Text(collation="C"), "postgresql")
 """The type of the columns of keys."""
@@ -51,7 +53,7 @@ def _table(name: str, metadata: MetaData, *columns: Column[Any], sqlite_with_row
     """The partition is first in every key. SQLite reads a whole row of a table without rowids to compare its key, which
     only segments are too large for."""
     partition = Column("tenant", key, primary_key=True), Column("entity_name", key, primary_key=True)
-    return Table(name, metadata, *partition, *columns, sqlite_with_rowid=sqlite_with_rowid)
+    return Table(named(metadata, name), metadata, *partition, *columns, sqlite_with_rowid=sqlite_with_rowid)
 
 
 def _number(name: str) -> Column[int]:

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Dialect, Select, Table
 from sqlalchemy.ext.compiler import compiles
 
+from .names import Names
+
 EVENTS: Mapping[str, tuple[str, ...]] = {"INSERT": ("NEW",), "UPDATE": ("NEW", "OLD"), "DELETE": ("OLD",)}
 """The rows that a trigger has, by what fires it."""
-NAME_SHOWN = 16
+NAME_SHOWN, NAME_SHOWN_IN_NAMESPACE = 16, 5
 """Characters of a table's and an entity's name in that of a trigger, which PostgreSQL bounds at 63 bytes."""
 
 ValueOf = Callable[[Any], ColumnElement[Any]]
@@ -114,11 +116,12 @@ def by_table(markings: Iterable[Marking]) -> Iterator[tuple[Table, list[Marking]
     yield from found.items()
 
 
-def trigger_name(entity: str, schema: str | None, table: str) -> str:
+def trigger_name(names: Names, entity: str, schema: str | None, table: str) -> str:
     """One for an entity and a table; in ASCII, so that it needs no quotes."""
+    most = NAME_SHOWN if names.namespace is None else NAME_SHOWN_IN_NAMESPACE
     digest = hashlib.blake2b("\0".join((entity, schema or "", table)).encode(), digest_size=5).hexdigest()
-    shown = (re.sub(r"\W", "_", name, flags=re.ASCII)[:NAME_SHOWN].lower() for name in (entity, table))
-    return "_".join(("kdb_track", *shown, digest))
+    shown = (re.sub(r"\W", "_", name, flags=re.ASCII)[:most].lower() for name in (entity, table))
+    return "_".join((names("kdb_track"), *shown, digest))
 
 
 def digest_of(*texts: str) -> str:

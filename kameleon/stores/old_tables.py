@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, text
 
 from ..values import Generation
+from .names import Names
 
 OF_CONTENT = ("search_id", "doc", "content_hash", "tenant")
 """Columns of embeddings that are the rebuilt content's."""
@@ -19,9 +20,10 @@ class OldTables(ABC):
     _keep_sql: str
     columns: Mapping[str, Sequence[str]]
 
-    def __init__(self, connection: Connection, prefix: str) -> None:
+    def __init__(self, connection: Connection, prefix: str, names: Names) -> None:
         self._connection = connection
         self._prefix = prefix
+        self.names = names
 
     @abstractmethod
     def lock(self) -> None:
@@ -42,7 +44,7 @@ class OldTables(ABC):
     def keep_embeddings(self, generation: Generation) -> bool:
         """Restores the embeddings that were made from the present contents; False where their table had other
         columns."""
-        table = f"kdb_embedding_g{generation.number}"
+        table = self.names.embeddings(generation.number)
         columns = self._columns(table)
         names = [name for name in columns if name not in OF_CONTENT]
         if set(names) - set(self.columns.get(table, ())):
@@ -50,10 +52,10 @@ class OldTables(ABC):
         own = ", ".join(f"e.{name}" for name in names)
         of_record, of_embedding = (
             f"{alias}.tenant" if "tenant" in self.columns[name] else "''"
-            for alias, name in (("o", "kdb_search"), ("e", table))
+            for alias, name in (("o", self.names("kdb_search")), ("e", table))
         )
         named = {"prefix": self._prefix, "number": generation.number, "tenant": of_record, "of_e": of_embedding}
-        self._run(self._keep_sql.format(**named, columns=", ".join(names), columns_of_e=own))
+        self._run(self.names(self._keep_sql).format(**named, columns=", ".join(names), columns_of_e=own))
         return True
 
     def _columns(self, table: str) -> list[str]:

@@ -101,8 +101,9 @@ class Embeddings(Protocol):
     def rekey(self, connection: Connection, generation: Generation, moves: Sequence[tuple[Ref, int, Ref, int]]) -> None:
         """Gives the embeddings of records that got another tenant to their new keys; (old, old doc, new, new doc)."""
 
-    def vector_of(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
-        """Returns the vector of a record's first passage; None where there is none of its present content."""
+    def vectors_at(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> Mapping[Ref, bytes]:
+        """Returns the vectors, float32 little-endian, of the first passages of these records that have one of their
+        present content, with one statement for up to 10,000."""
 
     def vectors_of(self, connection: Connection, generation: Generation, docs: Sequence[int]) -> Mapping[int, bytes]:
         """Returns the vectors of the first passages of these contents that have one, with one statement."""

@@ -2,7 +2,6 @@
 `errors`."""
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -39,15 +38,10 @@ from sqlalchemy.types import TypeEngine
 from ..errors import SchemaMismatch
 from .keyword_tables import KeywordTables
 from .keyword_tables import key as key
+from .names import NAMES, Names, named
 from .paths import Path, field_path
 
 SCHEMA_VERSION = 11
-PREFIX, KEPT = "kdb_", "kdb_kept_"
-OWN_TABLES = re.compile(
-    r"kdb_(search|search_fts|search_vocab|embedding_log|embedding_cache|embedding_g\d+|generation|entities|records|term|"
-    r"tail|segment|posting|word|dead|terms|tenanted|class|synonym|query_rule|judgement|table|queue|dirty|reindex|"
-    r"reindex_range|meta)"
-)
 COMPARED = ("text", "integer", "number", "boolean")
 IDS_A_STATEMENT = 1_000
 
@@ -86,16 +80,6 @@ def check_version(version: str | None) -> None:
         f"`kameleon rebuild`, or kameleon.rebuild(engine), rebuilds the index from its contents"
         f"{'; pip install -U kameleon reads it as it is' if is_newer else ''}"
     )
-
-
-def is_own_table(name: str) -> bool:
-    """Whether a table of any schema version is kameleon's: others may begin with kdb_ too."""
-    return OWN_TABLES.fullmatch(name) is not None
-
-
-def kept_name(table: str) -> str:
-    """The temporary table that holds the rows of an old one while it is rebuilt."""
-    return KEPT + table.removeprefix(PREFIX)
 
 
 def digits(value: Any) -> Any:
@@ -168,17 +152,20 @@ instant = DateTime(timezone=True)
 
 
 SCHEMAS_KEPT = 32
-"""Schemas whose tables a process keeps. Chosen, not measured; to make those of one takes 4 ms."""
+"""Schemas and namespaces whose tables a process keeps. Chosen, not measured; to make those of one takes 4 ms."""
 
 
 class Tables:
-    """The tables in one schema; None is the connection's own."""
+    """The tables of a namespace in one schema; None are the default one and the connection's own."""
 
-    def __init__(self, schema: str | None = None) -> None:
-        self.metadata = metadata = MetaData(schema=schema)
-        self.meta = Table("kdb_meta", metadata, Column("key", Text, primary_key=True), *required(value=Text))
+    def __init__(self, schema: str | None = None, namespace: str | None = None) -> None:
+        self.names = Names(namespace)
+        self.metadata = metadata = MetaData(schema=schema, info={NAMES: self.names})
+        self.meta = Table(
+            named(metadata, "kdb_meta"), metadata, Column("key", Text, primary_key=True), *required(value=Text)
+        )
         self.generations = Table(
-            "kdb_generation",
+            named(metadata, "kdb_generation"),
             metadata,
             numbered("number"),
             *required(provider=Text, options=document, model_name=Text, dimensions=Integer, fingerprint=Text),
@@ -186,26 +173,28 @@ class Tables:
             *(Column(name, Double) for name in ("noise_mean", "noise_deviation")),
             Column("weighting", document),
             *required(created_at=instant, updated_at=instant),
-            Index("kdb_generation_fingerprint", "fingerprint"),
+            Index(named(metadata, "kdb_generation_fingerprint"), "fingerprint"),
         )
         self.embedding_cache = Table(
-            "kdb_embedding_cache",
+            named(metadata, "kdb_embedding_cache"),
             metadata,
             *keyed("tenant", "text_hash", "fingerprint"),
             *required(embedding=LargeBinary, used_at=instant),
-            Index("kdb_embedding_cache_used_at", "used_at"),
+            Index(named(metadata, "kdb_embedding_cache_used_at"), "used_at"),
         )
         self.entities = definitions_of("kdb_entities", metadata, "name")
         self.records = Table(
-            "kdb_records",
+            named(metadata, "kdb_records"),
             metadata,
             *keyed("tenant", "entity_name", "id"),
             *required(data=document, created_at=instant, updated_at=instant),
         )
-        self.tenanted = Table("kdb_tenanted", metadata, *keyed("entity_name"))
+        self.tenanted = Table(named(metadata, "kdb_tenanted"), metadata, *keyed("entity_name"))
         self.classes = classes_of(metadata)
         self.existing_tables = definitions_of("kdb_table", metadata, "entity_name")
-        self.synonyms = Table("kdb_synonym", metadata, *keyed("tenant", "rule"), *required(created_at=instant))
+        self.synonyms = Table(
+            named(metadata, "kdb_synonym"), metadata, *keyed("tenant", "rule"), *required(created_at=instant)
+        )
         self.query_rules, self.judgements = query_rules_of(metadata), judgements_of(metadata)
         self.keywords = KeywordTables(metadata)
         self.queue, self.dirty = queue_of(metadata), dirty_of(metadata)
@@ -213,9 +202,9 @@ class Tables:
 
 
 @lru_cache(SCHEMAS_KEPT)
-def tables_in(schema: str | None = None) -> Tables:
-    """Returns the tables in one schema, which the engines of a process share."""
-    return Tables(schema)
+def tables_in(schema: str | None = None, namespace: str | None = None) -> Tables:
+    """Returns the tables of a namespace in one schema, which the engines of a process share."""
+    return Tables(schema, namespace)
 
 
 def known_entities(tables: Tables, connection: Connection) -> tuple[set[str], dict[str, datetime]]:
@@ -228,7 +217,7 @@ def known_entities(tables: Tables, connection: Connection) -> tuple[set[str], di
 
 def classes_of(metadata: MetaData) -> Table:
     return Table(
-        "kdb_class",
+        named(metadata, "kdb_class"),
         metadata,
         *keyed("entity_name"),
         *required(definition=document, state=Text, created_at=instant, updated_at=instant),
@@ -236,12 +225,17 @@ def classes_of(metadata: MetaData) -> Table:
 
 
 def definitions_of(table: str, metadata: MetaData, key: str) -> Table:
-    return Table(table, metadata, *keyed(key), *required(definition=document, created_at=instant, updated_at=instant))
+    return Table(
+        named(metadata, table),
+        metadata,
+        *keyed(key),
+        *required(definition=document, created_at=instant, updated_at=instant),
+    )
 
 
 def query_rules_of(metadata: MetaData) -> Table:
     return Table(
-        "kdb_query_rule",
+        named(metadata, "kdb_query_rule"),
         metadata,
         *keyed("tenant", "query"),
         *required(pinned=document, hidden=document, created_at=instant, updated_at=instant),
@@ -250,7 +244,7 @@ def query_rules_of(metadata: MetaData) -> Table:
 
 def judgements_of(metadata: MetaData) -> Table:
     return Table(
-        "kdb_judgement",
+        named(metadata, "kdb_judgement"),
         metadata,
         *keyed("tenant", "query", "entity_name", "record_id"),
         *required(gain=Double, created_at=instant, updated_at=instant),
@@ -259,32 +253,32 @@ def judgements_of(metadata: MetaData) -> Table:
 
 def queue_of(metadata: MetaData) -> Table:
     return Table(
-        "kdb_queue",
+        named(metadata, "kdb_queue"),
         metadata,
         *keyed("tenant", "entity_name", "record_id"),
         *required(version=Text, due_at=instant),
         Column("claimed_by", Text),
         *required(attempts=Integer),
-        Index("kdb_queue_due_at", "due_at"),
+        Index(named(metadata, "kdb_queue_due_at"), "due_at"),
     )
 
 
 def dirty_of(metadata: MetaData) -> Table:
     return Table(
-        "kdb_dirty",
+        named(metadata, "kdb_dirty"),
         metadata,
         Column("seq", BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True),
         Column("tenant", key, nullable=False, server_default=""),
         *required(entity_name=key, record_id=key),
         Column("due_at", instant),
         Column("claimed_by", Text),
-        Index("kdb_dirty_record", "entity_name", "record_id", "seq"),
+        Index(named(metadata, "kdb_dirty_record"), "entity_name", "record_id", "seq"),
     )
 
 
 def reindex_of(metadata: MetaData) -> Table:
     return Table(
-        "kdb_reindex",
+        named(metadata, "kdb_reindex"),
         metadata,
         numbered("number"),
         Column("owner", Text),
@@ -298,7 +292,7 @@ def reindex_of(metadata: MetaData) -> Table:
 
 def reindex_range_of(metadata: MetaData) -> Table:
     return Table(
-        "kdb_reindex_range",
+        named(metadata, "kdb_reindex_range"),
         metadata,
         numbered("number"),
         numbered("place"),

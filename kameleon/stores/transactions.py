@@ -1,5 +1,5 @@
 """Transactions of the engine's own, and work inside the caller's: opened, their errors translated, repeated. Imports
-`values`, `errors`, `urls` and `database`."""
+`values`, `errors`, `memory_pool`, `urls` and `database`."""
 
 import random
 import time
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, QueuePool
 
 from ..database import is_same_place
 from ..errors import InvalidInput, Outdated, StorageError, TransactionConflict
+from ..memory_pool import share_a_connection
 from ..urls import shown
 from ..values import Tenants
 from .protocols import Store
@@ -115,7 +116,7 @@ class Transactions:
     def _is_of_this_database(self, connection: Connection) -> bool:
         """Whether it is of the engine's pool, its URL, or its database by another URL; a replica serves for reading."""
         engine = connection.engine
-        if engine.pool is self.engine.pool:
+        if engine.pool is self.engine.pool or share_a_connection(engine.pool, self.engine.pool):
             return True
         if engine not in self._known:
             self._known[engine] = is_same_place(engine.url, self.engine.url) or self._is_same_database(connection)
@@ -129,14 +130,17 @@ class Transactions:
             ours = self._connections.identity(own)
         return ours is not None and (theirs == ours or (theirs[-1] is None and theirs[0] == ours[0]))
 
-    def committed(self, work: Callable[[Connection], T], tenants: Tenants = ()) -> T:
-        """Returns what `work` returns in a transaction of its own, which is repeated while others conflict with it."""
+    def committed(
+        self, work: Callable[[Connection], T], tenants: Tenants = (), connection: Connection | None = None
+    ) -> T:
+        """Returns what `work` returns in a transaction of its own, which is repeated while others conflict with it, or
+        in the caller's."""
 
         def attempt() -> T:
-            with self.transaction(tenants=tenants) as conn:
+            with self.transaction(connection, tenants) as conn:
                 return work(conn)
 
-        return self.retried(attempt)
+        return self.retried(attempt, connection)
 
     def retried(self, attempt: Callable[[], T], connection: Connection | None = None) -> T:
         """Returns what `attempt` returns, repeated while other writers conflict with it; in the caller's transaction as
@@ -150,8 +154,8 @@ class Transactions:
             time.sleep(random.uniform(0, PAUSE_S * 2 ** (TRIES - tries_left)))
         raise AssertionError
 
-    def retried_with_less(self, attempt: Callable[[int], T], size: int) -> T:
+    def retried_with_less(self, attempt: Callable[[int], T], size: int, connection: Connection | None = None) -> T:
         """Returns what `attempt` returns for a number of records, repeated with half of them each time that other
         writers conflict with it: they may change one of many in every attempt."""
         sizes = (max(1, size >> tries) for tries in count())
-        return self.retried(lambda: attempt(next(sizes)))
+        return self.retried(lambda: attempt(next(sizes)), connection)

@@ -10,6 +10,10 @@ from sqlalchemy import JSON, Column, Engine, ForeignKey, Numeric, Table, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from kameleon import SearchEngine, searchable
+from kameleon.stores.names import Names
+
+NAMESPACE = "kameleon_tests_namespace"
+"""The option of an engine that names the namespace of the index that is looked at."""
 
 
 class Base(DeclarativeBase):
@@ -187,9 +191,15 @@ def expected_contents(engine: Engine) -> Contents:
         }
 
 
+def names_of(engine: Engine) -> Names:
+    """The names of the index that is looked at: an option of the engine names its namespace."""
+    return Names(engine.get_execution_options().get(NAMESPACE))
+
+
 def index(engine: Engine) -> Contents:
     with engine.connect() as connection:
-        rows = connection.execute(text("SELECT entity_name, record_id, content FROM kdb_search"))
+        statement = names_of(engine)("SELECT entity_name, record_id, content FROM kdb_search")
+        rows = connection.execute(text(statement))
         return {(row[0], row[1]): row[2] for row in rows}
 
 
@@ -200,8 +210,8 @@ def embedded(engine: Engine) -> set[tuple[str, str]]:
     with engine.connect() as connection:
         rows = connection.execute(
             text(
-                f"SELECT s.entity_name, s.record_id FROM kdb_search AS s JOIN kdb_embedding_g1 AS e ON {by} {same} "
-                "WHERE e.content_hash = s.content_hash AND e.embedding IS NOT NULL"
+                names_of(engine)("SELECT s.entity_name, s.record_id FROM kdb_search AS s JOIN kdb_embedding_g1 AS e ")
+                + f"ON {by} {same} WHERE e.content_hash = s.content_hash AND e.embedding IS NOT NULL"
             )
         )
         return {(row[0], row[1]) for row in rows}
@@ -216,6 +226,6 @@ def assert_index_matches(engine: Engine, search: SearchEngine) -> Contents:
         return expected
     assert embedded(engine) == {key for key, content in expected.items() if content.strip()}
     with engine.connect() as connection:
-        count: Any = connection.scalar(text("SELECT count(*) FROM kdb_embedding_g1"))
+        count: Any = connection.scalar(text(names_of(engine)("SELECT count(*) FROM kdb_embedding_g1")))
     assert count == len(embedded(engine))
     return expected

@@ -53,12 +53,13 @@ BY_OTHERS = {
     "Administration.protect Administration.unprotect CacheAdministration.status CacheAdministration.clear "
     "Reindexing.plan Reindexing.run Reindexing.rollback Reindexing.target Registry.status Registry.pending "
     "Registry.prune Registry.cancel Registry.forget Registry.drop_tables Worker.run Worker.work rebuild "
-    "RecordStore.alter_entity RecordStore.rename_entity RecordStore.drop_entity Administration.index_class keep "
-    "Administration.sizes Administration.tenants Namespaces.table ExistingTables.define ExistingTables.plan "
+    "RecordStore.alter_entity RecordStore.rename_entity RecordStore.drop_entity "
+    "Coroutines.aalter_entity Coroutines.arename_entity Coroutines.adrop_entity Administration.index_class keep "
+    "Administration.sizes Administration.tenants VerbGroups.table ExistingTables.define ExistingTables.plan "
     "ExistingTables.add ExistingTables.status ExistingTables.get ExistingTables.list ExistingTables.refresh "
     "ExistingTables.remove",
     "writes or deletes, and returns nothing of the index": "Administration.drop_tenant Administration.import_tenant "
-    "RecordStore.create_entity RecordStore.embed_ahead RecordStore.batches_ahead",
+    "RecordStore.create_entity Coroutines.acreate_entity RecordStore.embed_ahead RecordStore.batches_ahead",
     "reads nothing": "SearchEngine.attach SearchEngine.flush Coroutines.aflush SearchEngine.track SearchEngine.untrack "
     "SearchEngine.for_tenant SearchEngine.on SearchEngine.close Coroutines.aclose set_up_engine create_engine "
     "create_async_engine searchable",
@@ -171,8 +172,13 @@ class ByRecordStore(ByHand):
             yield ("aget", id_), self.observed(store.aget, "Parcel", id_)
         yield "load_files", self.load(store.load_files, "fox.md", "whale.md")
         yield "aload_files", self.load(store.aload_files, "fox.md")
+        for name, read in (("get_many", store.get_many), ("aget_many", store.aget_many)):
+            yield name, self.observed(read, "Parcel", [500, *self.written], vectors=True)
+        for name, counted in (("count", store.count), ("acount", store.acount)):
+            yield name, self.observed(counted, "Parcel", where={"size": {"$gt": 1}})
         yield "list", self.observed(store.list, "Parcel", where={"size": {"$gt": 1}})
         yield "entities", self.observed(store.entities)
+        yield "aentities", self.observed(store.aentities)
         yield "entity", self.observed(store.entity, "Parcel")
         yield "aentity", self.observed(store.aentity, "Parcel")
         yield "definition", self.observed(store.definition, "Parcel", [{"id": "1", "weight": 3}])

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from sqlalchemy import Connection, inspect
 
 from ...errors import InvalidInput, seen
-from ...stores.tables import PREFIX
+from ...stores.names import PREFIX
 
 NAMES_SHOWN = 30
 """Bounds the tables and columns that an error lists. Chosen, not measured."""

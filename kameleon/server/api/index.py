@@ -37,6 +37,7 @@ def status(call: Call[Within]) -> Mapping[str, Any]:
     return {
         "version": version("kameleon"),
         "writes": call.serving.writes,
+        "namespace": search.namespace,
         "entities": [asdict(one) for one in search.get_status(**call.within)],
         "generations": [generation(call, one) for one in generations],
         **(OF_ONE_TENANT if of_one else of_all_tenants(search, generations)),

@@ -1,9 +1,9 @@
-"""/api/records: reads records, and writes those of the record store. Imports `documents`, `entities`, `errors`,
-`records` and `values`."""
+"""/api/records and /api/count: reads records, and writes those of the record store. Imports `documents`, `entities`,
+`errors`, `records` and `values`."""
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +13,9 @@ from ...entities import named
 from ...errors import InvalidInput, RecordMissing, UnknownEntity, seen
 from ...records import Record
 from ...values import SearchResult
-from ..answers import DeleteAnswer, InsertAnswer, RecordAnswer, RecordsAnswer
+from ..answers import CountAnswer, DeleteAnswer, InsertAnswer, RecordAnswer, RecordsAnswer
 from ..columns import check_columns
-from ..models import Fields, InsertRequest, ListRequest, RecordRequest
+from ..models import MAX_LISTED, CountRequest, Fields, InsertRequest, ListRequest, RecordRequest
 from ..operations import Call, Operation
 from ..replies import Reply
 
@@ -24,6 +24,8 @@ NEVER = datetime.fromtimestamp(0, UTC)
 
 def list_(call: Call[ListRequest]) -> Mapping[str, Any]:
     given = call.given
+    if given.id is not None:
+        return listed_by_id(call, [given.id] if isinstance(given.id, str | int) else given.id)
     if not call.serving.is_stored(given.entity):
         return listed_by_search(call)
     records, tenant = call.stored
@@ -32,6 +34,35 @@ def list_(call: Call[ListRequest]) -> Mapping[str, Any]:
     page = found[: given.limit]
     cursor = cursor_of(page[-1]) if len(found) > given.limit else None
     return {"records": [record_document(record) for record in page], "cursor": cursor}
+
+
+def listed_by_id(call: Call[ListRequest], ids: Sequence[str | int]) -> Mapping[str, Any]:
+    """Those that are there. Raises InvalidInput where a page of them is to be listed, too."""
+    given, search = call.given, call.serving.search
+    if given.where is not None or given.cursor is not None:
+        raise InvalidInput("id names the records: leave where and cursor out")
+    if len(ids) > MAX_LISTED:
+        raise InvalidInput(f"id names {MAX_LISTED:,} records at most, not {len(ids):,}")
+    if call.serving.is_stored(given.entity):
+        records, tenant = call.stored
+        found = records.get_many(given.entity, ids, **tenant)
+        return {"records": [record_document(record) for record in found], "cursor": None}
+    entities = named(search, [given.entity])
+    hits = {
+        hit.id: hit for hit in search.search("", entities=entities, ids=ids, limit=len(ids), data=True, **call.within)
+    }
+    return {"records": [indexed_document(hits[str(id_)]) for id_ in ids if str(id_) in hits], "cursor": None}
+
+
+def count(call: Call[CountRequest]) -> Mapping[str, Any]:
+    given, search = call.given, call.serving.search
+    if call.serving.is_stored(given.entity):
+        records, tenant = call.stored
+        return {"count": records.count(given.entity, where=given.where, **tenant)}
+    entities = named(search, [given.entity])
+    options = {"where": given.where, "limit": 1, "count": True, **call.within}
+    check_columns(options, *entities)
+    return {"count": search.search("", entities=entities, **options).total}
 
 
 def listed_by_search(call: Call[ListRequest]) -> Mapping[str, Any]:
@@ -121,6 +152,7 @@ def read_cursor(entity: str, cursor: str) -> Record:
 ONE = "/api/records/{entity}/{id:path}"
 OPERATIONS = [
     Operation("GET", "/api/records", "List records by id.", list_, RecordsAnswer, ListRequest),
+    Operation("GET", "/api/count", "Count records.", count, CountAnswer, CountRequest),
     Operation(
         "POST", "/api/records", "Store records and index them.", insert, InsertAnswer, body=InsertRequest, writes=True
     ),

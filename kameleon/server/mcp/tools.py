@@ -1,7 +1,6 @@
 """What the tools of the MCP server do, each by one verb of the library. Imports `documents`, `entities`,
 `errors`, `records` and `values`."""
 
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -185,21 +184,18 @@ def status(call: Call, given: models.StatusArguments) -> Mapping[str, Any]:
 
 
 def store(call: Call, given: models.StoreArguments) -> Mapping[str, Any]:
-    records = [
-        record if record.get("id") is not None else {**record, "id": str(uuid.uuid4())} for record in given.records
-    ]
     within = call.within(given.tenant)
     options = {"on_conflict": given.on_conflict, "create": given.create, **within}
     call.serving.check_stored(given.entity)
     try:
-        report = call.serving.records.insert(given.entity, records, **options)
+        report = call.serving.records.insert(given.entity, given.records, **options)
     except UnknownEntity as error:
         known = ", ".join(names_of(call.serving, within)) or "none"
         raise UnknownEntity(
             f"unknown entity {given.entity!r:.80}. Known: {known}. With create = true it is made of these records"
         ) from error
     return {
-        "ids": [str(record["id"]) for record in records],
+        "ids": list(report.ids),
         "inserted": report.inserted,
         "updated": report.updated,
         "skipped": report.skipped,

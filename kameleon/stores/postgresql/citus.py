@@ -57,7 +57,7 @@ def distribute(connection: Connection, search: str, wanted: Sequence[tuple[str, 
 def number_without_constraint(connection: Connection, search: str) -> None:
     """Replaces the unique index of the contents' numbers: a cluster's unique indexes have the distribution column."""
     connection.exec_driver_sql(f"DROP INDEX {search}_doc")
-    connection.exec_driver_sql(f"CREATE INDEX kdb_search_doc ON {search} (doc)")
+    connection.exec_driver_sql(f"CREATE INDEX {search.rpartition('.')[2]}_doc ON {search} (doc)")
 
 
 def distribute_generation(connection: Connection, search: str, embedding: str, by: str) -> None:

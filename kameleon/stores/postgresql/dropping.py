@@ -61,10 +61,11 @@ def drop_tenant(
 ) -> None:
     """An index of the tenant's vectors goes last: that waits for who reads the table."""
     embeddings = list(map(templates.embedding, generations))
-    keyed = [*(f"{templates.prefix}kdb_{name}" for name in KEYED), *embeddings]
-    others = [f"{templates.prefix}kdb_{name}" for name in WITH_KEYS]
+    keyed = [*(templates.names[name] for name in KEYED), *embeddings]
+    others = [templates.names[name] for name in WITH_KEYS]
     tables = connection.exec_driver_sql(EXISTING, ([*keyed, *others],)).all()
-    folded = [table for _, table in tables if table.rpartition("kdb_")[2] in FOLDED]
+    of_partitions = {templates.names[name] for name in FOLDED}
+    folded = [table for _, table in tables if table in of_partitions]
     _wait_for_maintenance(connection, postings, tenant, folded, [table for _, table in tables if table in embeddings])
     for _, table in tables:
         if table in keyed:

@@ -1,6 +1,5 @@
 """Embeddings in PostgreSQL: pgvector's columns in one table a generation. Imports `values`."""
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,7 @@ from . import copy as binary
 from . import statements as sql
 from . import statements_vectors as vector_sql
 from .fetching import fetched
-from .rows import after_key, by_key, packed_for, upto_key
+from .rows import after_key, by_key, keys_of, packed_for, upto_key
 from .scope import of_tenants
 from .templates import Templates
 
@@ -125,10 +124,10 @@ class PostgreSQLEmbeddings:
             columns = map(list, zip(*rows, strict=True))
             connection.exec_driver_sql(self._templates.format(sql.REKEY, generation), tuple(columns))
 
-    def vector_of(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
-        statement = self._templates.text(sql.EMBEDDING_OF, generation)
-        numbers = connection.scalar(statement, after_key(ref.key))
-        return None if numbers is None else array("f", numbers).tobytes()
+    def vectors_at(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> dict[Ref, bytes]:
+        statement = self._templates.format(vector_sql.EMBEDDINGS_AT, generation)
+        rows = [row for keys in keys_of(refs) for row in fetched(connection, statement, keys)]
+        return {Ref(*key): binary.vector_of_array(sent) for *key, sent in rows}
 
     def vectors_of(self, connection: Connection, generation: Generation, docs: Sequence[int]) -> dict[int, bytes]:
         rows = fetched(

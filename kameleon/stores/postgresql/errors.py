@@ -62,7 +62,7 @@ def storage_error(error: BaseException) -> StorageError:
         return SchemaMissing(
             f"kameleon's tables are not in this database ({lines[0]}). `kameleon table add TABLE --text COLUMN` or "
             "`kameleon data insert ENTITY < FILE` makes them, or SearchEngine(engine); with create_tables=False a "
-            "migration must, and with schema= they are looked for there"
+            "migration must, and with schema= and namespace= those of that schema and namespace are looked for"
         )
     if state in (SERIALIZATION_FAILURE, DEADLOCK):
         return TransactionConflict(

@@ -24,7 +24,7 @@ SOUND_SINCE = (0, 8, 4)
 HALF_BUILT = ("_ccnew", "_ccold")
 
 INVALID_INDEXES = text("""
-    SELECT CAST(CAST(i.indexrelid AS regclass) AS text) AS name
+    SELECT CAST(CAST(i.indexrelid AS regclass) AS text) AS name, t.relname AS table
     FROM pg_index AS i JOIN pg_class AS t ON t.oid = i.indrelid
     WHERE NOT i.indisvalid AND starts_with(t.relname, 'kdb_')
       AND t.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:search))
@@ -86,7 +86,8 @@ class PostgreSQLHealth:
 
     def sizes(self, connection: Connection) -> Sizes:
         rows = connection.execute(SIZES, {"search": self._templates.names["search"]}).all()
-        return Sizes(rows[0][2] if rows else 0, {name: size for name, size, _ in rows})
+        own = {name: size for name, size, _ in rows if self._templates.own.is_own(name)}
+        return Sizes(rows[0][2] if rows else 0, own)
 
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
         self._templates.pgvector = None
@@ -96,12 +97,13 @@ class PostgreSQLHealth:
         return [unsound(found.version)] if found.version < SOUND_SINCE else []
 
     def index_faults(self, connection: Connection) -> list[Fault]:
-        names = connection.execute(INVALID_INDEXES, {"search": self._templates.names["search"]}).scalars()
+        found = connection.execute(INVALID_INDEXES, {"search": self._templates.names["search"]})
         return [
             Fault(
                 "invalid-index", "error", f"the index {name} is not valid", f"REINDEX INDEX CONCURRENTLY {name};", name
             )
-            for name in names
+            for name, table in found
+            if self._templates.own.is_own(table)
         ]
 
     def keyword_faults(self, connection: Connection) -> list[Fault]:

@@ -17,7 +17,7 @@ from ..own_connections import own_driver
 from ..values import IndexProgress, Progress
 from . import statements_vectors as sql
 from .connections import PostgreSQLConnections
-from .templates import Templates, hnsw_name
+from .templates import Templates
 
 INDEXED_FROM = 10_000
 """Embeddings from which on an index is built. Chosen, not measured."""
@@ -56,7 +56,7 @@ def state(connection: Connection, templates: Templates, generation: Generation) 
 
 def states(connection: Connection, templates: Templates, generation: Generation) -> dict[str, str]:
     """Returns the state of each index that there is, by name."""
-    binds = {"embedding": templates.embedding(generation), "hnsw": hnsw_name(generation)}
+    binds = {"embedding": templates.embedding(generation), "hnsw": templates.hnsw_name(generation)}
     return {
         row.name: BUILT if row.indisvalid else BUILDING if row.is_building else BROKEN
         for row in connection.execute(sql.HNSW_STATES, binds)
@@ -82,13 +82,13 @@ def wanted(
 ) -> list[Wanted]:
     """Returns the indexes that there are enough embeddings for; one over all that is there is not too large."""
     if not connection.scalar(templates.text(sql.HAS_TENANTS)):
-        whole = hnsw_name(generation)
+        whole = templates.hnsw_name(generation)
         is_wanted = whole in there or count(connection, templates, generation, INDEXED_FROM) >= INDEXED_FROM
         return [Wanted(whole)] if is_wanted else []
     large = connection.execute(templates.text(sql.LARGE_TENANTS, generation), {"before": INDEXED_FROM - 1}).all()
     if len(large) > MANY_INDEXES:
         log.warning("vector_index:many generation=%d tenants=%d", generation.number, len(large))
-    return [Wanted(hnsw_name(generation, number), tenant, number) for tenant, number in large]
+    return [Wanted(templates.hnsw_name(generation, number), tenant, number) for tenant, number in large]
 
 
 def count(connection: Connection, templates: Templates, generation: Generation, many: int) -> int:
@@ -103,7 +103,7 @@ def unbuilt(connection: Connection, templates: Templates, generation: Generation
     if BUILDING in there.values():
         return []
     how = "CONCURRENTLY" if concurrently else ""
-    over_all = hnsw_name(generation)
+    over_all = templates.hnsw_name(generation)
     indexes = wanted(connection, templates, generation, there)
     lacking = [index for index in indexes if there.get(index.name) != BUILT]
     dropped = [index.name for index in lacking if index.name in there]

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, text
 
 from ...errors import StorageError
 from ..old_tables import OldTables
-from ..tables import is_own_table, kept_name
+from .templates import Templates
 
 NAMES = text("""
     SELECT c.relname FROM pg_class AS c
@@ -41,10 +41,10 @@ KEEP_EMBEDDINGS = """
 class PostgreSQLOldTables(OldTables):
     _keep_sql = KEEP_EMBEDDINGS
 
-    def __init__(self, connection: Connection, prefix: str) -> None:
-        super().__init__(connection, prefix)
-        found = connection.execute(NAMES, {"search": f"{prefix}kdb_search"}).scalars().all()
-        self._names = [name for name in found if is_own_table(name)]
+    def __init__(self, connection: Connection, templates: Templates) -> None:
+        super().__init__(connection, templates.prefix, templates.own)
+        found = connection.execute(NAMES, {"search": templates.names["search"]}).scalars().all()
+        self._names = [name for name in found if self.names.is_own(name)]
         self.columns = {name: self._columns(name) for name in self._names}
         self._grants: list[tuple[str, str]] = []
 
@@ -67,7 +67,9 @@ class PostgreSQLOldTables(OldTables):
             )
         self._grants = [(name, grant) for name, grant in self._connection.execute(GRANTS, named)]
         for name in tables:
-            self._run(f"CREATE TEMPORARY TABLE {kept_name(name)} ON COMMIT DROP AS SELECT * FROM {self._prefix}{name}")
+            self._run(
+                f"CREATE TEMPORARY TABLE {self.names.kept(name)} ON COMMIT DROP AS SELECT * FROM {self._prefix}{name}"
+            )
         self._run(f"DROP TABLE {', '.join(self._qualified)}")
 
     def grant_again(self) -> None:

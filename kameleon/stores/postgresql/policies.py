@@ -25,7 +25,7 @@ TENANTED = (
     *("synonym", "query_rule", "judgement"),
 )
 """The tables that have a tenant, beside those of embeddings and of marks."""
-MARKS = "kdb_dirty"
+MARKS = "dirty"
 """Triggers on tables of the application write it with the rights of its owner, for which policies do not hold there."""
 SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+")
 # A transaction's setting is empty after its end, and NULL before the connection's first.
@@ -191,10 +191,11 @@ class PostgreSQLPolicies:
 
     def _tables(self, connection: Connection) -> list[str]:
         """The tables with a tenant that are there."""
-        numbers = sorted(connection.execute(sql.EMBEDDING_TABLES, self._search).scalars())
-        prefix = self._templates.prefix
-        names = [*(f"kdb_{name}" for name in TENANTED), *(f"kdb_embedding_g{number}" for number in numbers), MARKS]
-        return list(connection.execute(EXISTING, {"tables": [prefix + name for name in names]}).scalars())
+        numbers = sorted(connection.execute(self._templates.own(sql.EMBEDDING_TABLES), self._search).scalars())
+        prefix, names = self._templates.prefix, self._templates.names
+        embeddings = [prefix + self._templates.own.embeddings(number) for number in numbers]
+        tables = [*(names[name] for name in TENANTED), *embeddings, names[MARKS]]
+        return list(connection.execute(EXISTING, {"tables": tables}).scalars())
 
     def _create(self, connection: Connection, table: str, setting: str, workers: Sequence[str]) -> None:
         self._alter(connection, table, FORGET, is_collected=True)
@@ -223,7 +224,7 @@ class PostgreSQLPolicies:
 
 
 def is_of_marks(table: str) -> bool:
-    return table.endswith(MARKS)
+    return table.endswith(f"_{MARKS}")
 
 
 def check_setting(setting: object) -> None:

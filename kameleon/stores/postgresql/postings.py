@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from ..names import DEFAULT, Names
 from ..own_connections import is_own, own_connection, own_driver
 from . import policies
 from .copy import Copy
@@ -96,7 +97,7 @@ TRY_LOCK = f"""
 """
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 TABLES = ("kdb_tail", "kdb_dead", "kdb_segment", "kdb_word", "kdb_posting")
-INSERT = "INSERT INTO {prefix}{table} ({columns}) SELECT * FROM unnest({arrays})"
+INSERT = "INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays})"
 TYPES = {
     **dict.fromkeys(("tenant", "entity_name", "term", "form", "first", "last"), "text"),
     **dict.fromkeys(("doc", "mark", "segment"), "bigint"),
@@ -113,14 +114,14 @@ class PostgreSQLPostings:
     fold_rows = 2_000
     step_rows = 20_000
 
-    def __init__(self, prefix: str = "", copying: Copy | None = None) -> None:
-        self._prefix = prefix
+    def __init__(self, prefix: str = "", copying: Copy | None = None, names: Names = DEFAULT) -> None:
+        self._prefix, self._names = prefix, names
         self._copying = copying
 
     def set_up(self, connection: Connection) -> None:
         """For tables that are empty."""
         for statement in SET_UP:
-            connection.exec_driver_sql(statement.format(prefix=self._prefix))
+            connection.exec_driver_sql(self._names(statement).format(prefix=self._prefix))
 
     def read(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
         if not binds["pairs"]:
@@ -135,10 +136,11 @@ class PostgreSQLPostings:
     def _fetched(self, connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Row]:
         of_tenants = OF_TENANT if binds["tenant"] is not None else "true" if binds["tenants"] is None else OF_TENANTS
         of_entities = OF_ENTITIES if binds["entities"] else "true"
-        return fetched(connection, scoped(statement, self._prefix, of_tenants, of_entities), binds)
+        return fetched(connection, scoped(self._names(statement), self._prefix, of_tenants, of_entities), binds)
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """COPY on kameleon's own connections, arrays on others; a single row as it is."""
+        table = self._prefix + self._names(table)
         rows = iter(rows)
         copies = is_own(connection) and own_driver(connection).info.encoding == "utf-8"
         if copies and self._copying is not None:
@@ -147,17 +149,17 @@ class PostgreSQLPostings:
             if len(part) == 1:
                 marks = ", ".join(["%s"] * len(columns))
                 names = ", ".join(columns)
-                statement = f"INSERT INTO {self._prefix}{table} ({names}) VALUES ({marks})"
+                statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"
                 connection.exec_driver_sql(statement, tuple(part[0]))
             elif copies:
                 self._copy(connection, table, columns, part)
             else:
                 arrays = ", ".join(f"CAST(%s AS {type_of(column)}[])" for column in columns)
-                statement = INSERT.format(prefix=self._prefix, table=table, columns=", ".join(columns), arrays=arrays)
+                statement = INSERT.format(table=table, columns=", ".join(columns), arrays=arrays)
                 connection.exec_driver_sql(statement, tuple(map(list, zip(*part, strict=True))))
 
     def _copy(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        statement = f"COPY {self._prefix}{table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)"
+        statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)"
         with own_driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(list(map(type_of, columns)))
             for row in rows:
@@ -176,14 +178,15 @@ class PostgreSQLPostings:
                 yield connection
 
     def try_lock(self, connection: Connection, tenant: str, entity: str) -> bool:
-        tables = [f"{self._prefix}{table}" for table in TABLES]
+        tables = [self._prefix + self._names(table) for table in TABLES]
         return bool(connection.exec_driver_sql(TRY_LOCK, (self._lock_name(tenant, entity), tables)).scalar())
 
     def lock(self, connection: Connection, tenant: str, entity: str) -> None:
         connection.exec_driver_sql(LOCK, (self._lock_name(tenant, entity),))
 
     def _lock_name(self, tenant: str, entity: str) -> str:
-        return f"kameleon keywords {self._prefix}{tenant}\t{entity}"
+        namespace = f"{self._names.namespace}\n" if self._names.namespace else ""
+        return f"kameleon keywords {self._prefix}{namespace}{tenant}\t{entity}"
 
     def begin_writing(self, connection: Connection) -> None:
         """Writers do not wait for a fold."""

@@ -110,7 +110,7 @@ class PostgreSQLRecords:
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
-        return condition(filter_, binds, comparison), binds
+        return self._templates.own.on_table(condition(filter_, binds, comparison)), binds
 
 
 def _probe(probe: Probe, binds: dict[str, Any]) -> str:

@@ -101,14 +101,15 @@ class PostgreSQLSchema:
     def old_tables(self, connection: Connection) -> OldTables:
         connection.exec_driver_sql(sql.NO_SNAPSHOT)
         connection.execute(sql.LOCK, {"what": "tables"})
-        return PostgreSQLOldTables(connection, self._templates.prefix)
+        return PostgreSQLOldTables(connection, self._templates)
 
     # generations
 
     def lock_registry(self, connection: Connection, *, is_first: bool = False) -> None:
         if is_first:
             connection.exec_driver_sql(sql.NO_SNAPSHOT)
-        connection.execute(sql.LOCK, {"what": f"generations of {self._templates.schema}"})
+        namespace = f" {self._templates.own.namespace}" if self._templates.own.namespace else ""
+        connection.execute(sql.LOCK, {"what": f"generations of {self._templates.schema}{namespace}"})
 
     def add_generation(self, connection: Connection, generation: Generation) -> None:
         names = self._templates
@@ -164,7 +165,7 @@ class PostgreSQLSchema:
 
     def embedding_tables(self, connection: Connection) -> set[int]:
         binds = {"search": self._templates.names["search"]}
-        return set(connection.execute(sql.EMBEDDING_TABLES, binds).scalars())
+        return set(connection.execute(self._templates.own(sql.EMBEDDING_TABLES), binds).scalars())
 
     # fields, servers
 
@@ -203,8 +204,10 @@ class PostgreSQLSchema:
         dropping.drop_tenant(connection, self._templates, self._postings, tenant, generations)
 
     def lock_entities(self, connection: Connection) -> None:
+        before = connection.exec_driver_sql("SELECT current_setting('lock_timeout')").scalar_one()
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_WAITS_S}s'")
         connection.execute(self._templates.text(LOCK_ENTITIES))
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{before}'")
 
     def rename_entity(self, connection: Connection, old: str, new: str, generations: Sequence[Generation]) -> None:
         for table in self._of_records(generations):

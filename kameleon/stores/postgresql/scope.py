@@ -74,9 +74,9 @@ class PostgreSQLScopes:
         if scope.filter is not None:
             records = self._templates.names["records"]
             passes = (
-                f"EXISTS (SELECT 1 FROM {records} WHERE kdb_records.tenant = {alias}.tenant "
-                f"AND kdb_records.entity_name = {alias}.entity_name "
-                f"AND kdb_records.id = {alias}.record_id AND {condition(scope.filter, binds, comparison)})"
+                f"EXISTS (SELECT 1 FROM {records} AS records WHERE records.tenant = {alias}.tenant "
+                f"AND records.entity_name = {alias}.entity_name "
+                f"AND records.id = {alias}.record_id AND {condition(scope.filter, binds, comparison)})"
             )
             if scope.unfiltered:
                 passes = f"({alias}.entity_name = ANY(CAST(:unfiltered AS text[])) OR {passes})"
@@ -98,10 +98,10 @@ class PostgreSQLScopes:
         return " AND ".join(conditions), binds
 
     def of_records(self, filter_: Filter, scope: Scope, binds: dict[str, Any]) -> str:
-        """Renders the same on `kdb_records`, `:scope` being bound."""
-        of_scope, own = of_tenants(scope.tenants, "kdb_records")
+        """Renders the same on `kdb_records AS records`, `:scope` being bound."""
+        of_scope, own = of_tenants(scope.tenants, "records")
         binds |= own
-        entities = " AND kdb_records.entity_name = ANY(:scope)" if scope.entities else ""
+        entities = " AND records.entity_name = ANY(:scope)" if scope.entities else ""
         return f"{of_scope}{entities} AND {condition(filter_, binds, comparison)}"
 
 

@@ -315,13 +315,6 @@ ENTITIES_OF = """
     )
     SELECT DISTINCT name FROM partitions ORDER BY name
 """
-EMBEDDING_OF = """
-    SELECT CAST(e.embedding AS real[]) FROM {search} AS s JOIN {embedding} AS e
-      ON e.tenant = s.tenant AND e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.doc = s.doc
-        AND e.content_hash = s.content_hash
-    WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
-"""
-
 CACHED = """
     SELECT c.text_hash, c.embedding, c.used_at, k.tenant
     FROM unnest(CAST(:tenants AS text[]), CAST(:keys AS text[])) AS k(tenant, text_hash) CROSS JOIN LATERAL (

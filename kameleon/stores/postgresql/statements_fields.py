@@ -17,15 +17,15 @@ VALUES = """
 """
 COUNT_EACH = """
     SELECT {counts}
-    FROM ({matches}) AS m JOIN {records} AS kdb_records
-      ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+    FROM ({matches}) AS m JOIN {records} AS records
+      ON records.tenant = m.tenant AND records.entity_name = m.entity_name AND records.id = m.record_id
 """
 DAYS = f"""
     SELECT (at.ms - ((at.ms % {DAY_MS}) + {DAY_MS}) % {DAY_MS}) / {DAY_MS} AS day, count(*) AS records
     FROM (
       SELECT {{moment}} AS ms
-      FROM ({{matches}}) AS m JOIN {{records}} AS kdb_records
-        ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+      FROM ({{matches}}) AS m JOIN {{records}} AS records
+        ON records.tenant = m.tenant AND records.entity_name = m.entity_name AND records.id = m.record_id
     ) AS at
     WHERE at.ms IS NOT NULL GROUP BY day
 """
@@ -36,9 +36,9 @@ VALUES_AMONG = """
     WHERE jsonb_typeof(r.data{path}) IN ('string', 'number', 'boolean')
 """
 PROBED = """
-    SELECT s.doc, s.entity_name, s.record_id, s.tenant, kdb_records.id IS NOT NULL{columns}
-    FROM {search} AS s LEFT JOIN {records} AS kdb_records
-      ON kdb_records.tenant = s.tenant AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id
+    SELECT s.doc, s.entity_name, s.record_id, s.tenant, records.id IS NOT NULL{columns}
+    FROM {search} AS s LEFT JOIN {records} AS records
+      ON records.tenant = s.tenant AND records.entity_name = s.entity_name AND records.id = s.record_id
     WHERE s.doc = ANY(CAST(:docs AS bigint[]))
 """
 VALUES_OF = """

@@ -70,7 +70,7 @@ NEAREST = """
 # a gate shuts is not begun.
 INDEX = "index AS MATERIALIZED (SELECT {has_index} AS is_there)"
 ALLOWED = """allowed AS MATERIALIZED (
-      SELECT kdb_records.tenant, kdb_records.entity_name, kdb_records.id AS record_id FROM {records}
+      SELECT records.tenant, records.entity_name, records.id AS record_id FROM {records} AS records
       WHERE {condition} LIMIT :narrow
     )"""
 ALLOWED_AMONG = """allowed AS MATERIALIZED (
@@ -115,4 +115,13 @@ OF_DOCS = "e.doc = a.doc"
 FIRST_EMBEDDINGS = """
     SELECT e.doc, array_send(CAST(e.embedding AS real[])) FROM {embedding} AS e
     WHERE e.doc = ANY(%(docs)s) AND e.passage = 0 AND e.embedding IS NOT NULL
+"""
+EMBEDDINGS_AT = """
+    SELECT e.* FROM {keys} CROSS JOIN LATERAL (
+      SELECT s.entity_name, s.record_id, s.tenant, array_send(CAST(e.embedding AS real[]))
+      FROM {search} AS s JOIN {embedding} AS e
+        ON e.tenant = s.tenant AND e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.doc = s.doc
+          AND e.content_hash = s.content_hash
+      WHERE {s_is_key} AND e.passage = 0 AND e.embedding IS NOT NULL {fence}
+    ) AS e
 """

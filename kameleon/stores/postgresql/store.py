@@ -38,17 +38,18 @@ def make_store(
     m: int = 16,
     ef_construction: int = 64,
     ef_search: int = 100,
+    namespace: str | None = None,
 ) -> Store:
     check_number("m", m, 2, 100)
     check_number("ef_construction", ef_construction, 2 * m, 1_000)
     check_number("ef_search", ef_search, 1, MAX_EF_SEARCH)
     check_schema(schema)
-    tables, keys = tables_in(schema), PostgreSQLKeys()
-    templates = Templates(schema, m, ef_construction, ef_search)
+    tables, keys = tables_in(schema, namespace), PostgreSQLKeys()
+    templates = Templates(schema, m, ef_construction, ef_search, tables.names)
     settings = Settings(tables, language, keyword_search)
     copying, policies = Copy(templates, settings), PostgreSQLPolicies(templates, settings)
     connections = PostgreSQLConnections(engine, templates, policies)
-    postings, scopes = PostgreSQLPostings(templates.prefix, copying), PostgreSQLScopes(templates)
+    postings, scopes = PostgreSQLPostings(templates.prefix, copying, tables.names), PostgreSQLScopes(templates)
     vectors = PostgreSQLVectors(connections, templates, scopes)
     return Store(
         tables=tables,

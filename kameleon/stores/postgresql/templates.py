@@ -7,31 +7,9 @@ from sqlalchemy import Connection, TextClause, text
 
 from ...errors import InvalidInput
 from ...values import Generation
+from ..names import DEFAULT, TABLES, Names
 from . import statements as sql
 
-TABLES = (
-    "search",
-    "records",
-    "embedding_cache",
-    "meta",
-    "generation",
-    "entities",
-    "tenanted",
-    "class",
-    "table",
-    "synonym",
-    "query_rule",
-    "judgement",
-    "queue",
-    "reindex",
-    "reindex_range",
-    "tail",
-    "dead",
-    "segment",
-    "word",
-    "posting",
-    "terms",
-)
 MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
 """The dimensions that pgvector indexes in columns of `vector` and of `halfvec`."""
 HALFVEC_SINCE, ITERATIVE_SINCE = (0, 7), (0, 8)
@@ -58,13 +36,15 @@ class PgVector(NamedTuple):
 
 
 class Templates:
-    """`m` and `ef_construction` are those of an HNSW index that is built from now on, `ef_search` is how far a search
+    """`own` are the names of the namespace, `names` those of its tables with their schema.
+
+    `m` and `ef_construction` are those of an HNSW index that is built from now on, `ef_search` is how far a search
     looks in it at first."""
 
-    def __init__(self, schema: str | None, m: int, ef_construction: int, ef_search: int) -> None:
-        self.schema = schema
+    def __init__(self, schema: str | None, m: int, ef_construction: int, ef_search: int, own: Names = DEFAULT) -> None:
+        self.schema, self.own = schema, own
         self.prefix = f'"{schema}".' if schema else ""
-        self.names = {name: f"{self.prefix}kdb_{name}" for name in TABLES}
+        self.names = {name: f"{self.prefix}{own.prefix}{name}" for name in TABLES}
         self._shared = {**self.names, **KEY_CONDITIONS, "fence": "OFFSET 0", "prefix": self.prefix}
         self.pgvector: PgVector | None = None
         self.has_citus = False
@@ -84,11 +64,16 @@ class Templates:
         return self.pgvector
 
     def embedding(self, generation: Generation) -> str:
-        return f"{self.prefix}kdb_embedding_g{generation.number}"
+        return f"{self.prefix}{self.own.embeddings(generation.number)}"
 
     def hnsw(self, generation: Generation, number: int | None = None) -> str:
         """Returns the name of the index over all, or over the tenant of a number."""
-        return f"{self.prefix}{hnsw_name(generation, number)}"
+        return f"{self.prefix}{self.hnsw_name(generation, number)}"
+
+    def hnsw_name(self, generation: Generation, number: int | None = None) -> str:
+        """Returns the same without the schema."""
+        of_tenant = "" if number is None else f"_{number % 2**64:016x}"
+        return f"{self.own.embeddings(generation.number)}_hnsw{of_tenant}"
 
     def hnsw_settings(self, ef_search: int) -> list[str]:
         """Renders the settings of a search in an HNSW index; none without pgvector."""
@@ -109,7 +94,7 @@ class Templates:
         rendered = self._rendered.get(key)
         if rendered is None:
             names = {**self._shared, **self._names_of(generation)} if generation is not None else self._shared
-            rendered = template.format(**names, **more)
+            rendered = self.own(template).format(**names, **more)
             if len(self._rendered) >= RENDERED_KEPT:
                 self._rendered.clear()
             self._rendered[key] = rendered
@@ -129,11 +114,6 @@ class Templates:
             names["halfvec_ip_ops"] = f"{self.pgvector.schema}.halfvec_ip_ops"
             names["ip"] = f"OPERATOR({self.pgvector.schema}.<#>)"
         return names
-
-
-def hnsw_name(generation: Generation, number: int | None = None) -> str:
-    of_tenant = "" if number is None else f"_{number % 2**64:016x}"
-    return f"kdb_embedding_g{generation.number}_hnsw{of_tenant}"
 
 
 def check_schema(name: object) -> None:

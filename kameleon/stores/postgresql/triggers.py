@@ -68,7 +68,7 @@ PRESENT = """
       string_agg(pg_get_triggerdef(t.oid) || CAST(t.tgenabled AS text), ' ' ORDER BY t.tgrelid, t.tgname) AS triggers
     FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
     JOIN pg_trigger AS t ON t.tgfoid = p.oid AND t.tgparentid = 0
-    WHERE p.proname LIKE 'kdb\\_track\\_%' AND quote_ident(n.nspname) || '.' || p.proname IN :names
+    WHERE p.proname LIKE 'kdb\\_%' AND quote_ident(n.nspname) || '.' || p.proname IN :names
     GROUP BY p.oid, n.nspname, p.proname, p.prosrc
 """
 SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
@@ -92,15 +92,15 @@ class PostgreSQLTriggers:
 
     def _planned(self, connection: Connection, table: Table, markings: Sequence[Marking], own_schema: str) -> Trigger:
         read = {other for marking in markings for other in marking.others}
-        dirty = f"{own_schema}.kdb_dirty"
+        dirty, search = (f"{own_schema}.{self._templates.own(name)}" for name in ("kdb_dirty", "kdb_search"))
         marks = Marks(connection.dialect, dirty, differs, changed, GUARDED.format, schemas(connection, read))
-        name = trigger_name(markings[0].entity, schema_of(table, connection), table.name)
+        name = trigger_name(self._templates.own, markings[0].entity, schema_of(table, connection), table.name)
         function = f"{own_schema}.{name}"
         statements = {event: "\n        ".join(marks.statements(markings, event)) for event in EVENTS}
         named = {
             "function": function,
             "dirty": marks.dirty,
-            "search": f"{own_schema}.kdb_search",
+            "search": search,
             "entities": ", ".join(sorted({_text(marking.entity) for marking in markings})),
             "events": "\n      ".join(EVENT.format(event=e, statements=sql) for e, sql in statements.items()),
         }

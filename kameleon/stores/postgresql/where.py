@@ -1,5 +1,5 @@
-"""`where` in PostgreSQL's SQL: conditions on the JSONB of `kdb_records.data`, every value and path a bind. Imports
-`moments`.
+"""`where` in PostgreSQL's SQL: conditions on the JSONB of `kdb_records AS records`, every value and path a bind.
+Imports `moments`.
 
 Paths are strict: one never goes into a list by itself, as SQLite's do not.
 """
@@ -26,7 +26,7 @@ from ..patterns import PATTERNS, pieces
 from ..tables import digits, dump
 
 MAX_FLOAT = "1.7976931348623157e308"
-DATA, KEY = "kdb_records.data", "kdb_records.id"
+DATA, KEY = "records.data", "records.id"
 SIGNS = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
 ZONE = r"(Z|[+-](0\d|1[0-4])\:[0-5]\d)"
 MOMENT = (

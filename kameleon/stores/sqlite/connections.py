@@ -1,5 +1,5 @@
 """Connections, transactions and the write lock in SQLite, which has one writer at a time. Imports `values`, `errors`,
-`forking` and `sqlalchemy_internals`."""
+`forking`, `memory_pool` and `sqlalchemy_internals`."""
 
 import os
 import time
@@ -13,8 +13,10 @@ from sqlalchemy.exc import DBAPIError
 
 from ...errors import InvalidInput, KameleonError, StorageError
 from ...forking import watch
+from ...memory_pool import ConnectionInUse
 from ...sqlalchemy_internals import commits_each_statement, has_room
 from ...values import Ref, Tenants
+from ..names import Names
 from ..own_connections import own_connection, own_driver
 from . import statements as sql
 from .errors import BUSY, BUSY_SNAPSHOT, storage_error
@@ -35,8 +37,8 @@ READERS_WAIT_MS = 1_000
 
 
 class SQLiteConnections:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, names: Names) -> None:
+        self._engine, self._names = engine, names
         self._log_left = 0
         self._with_write_lock: WeakSet[Transaction] = WeakSet()
         watch(engine)
@@ -45,6 +47,8 @@ class SQLiteConnections:
     def translating(self) -> Iterator[None]:
         try:
             yield
+        except ConnectionInUse as error:
+            raise StorageError(str(error)) from error
         except DBAPIError as error:
             raise storage_error(error.orig or error, self._engine.url.database) from error
         except self._engine.dialect.loaded_dbapi.Error as error:  # of statements on the driver's connection
@@ -173,7 +177,7 @@ class SQLiteConnections:
         """A write that changes nothing: waits for the write lock while the transaction has read nothing yet. Once it
         has, SQLite fails at once if another wrote since."""
         if not self.has_write_lock(connection):
-            wait_to_write(connection, sql.WRITE_NOTHING)
+            wait_to_write(connection, self._names(sql.WRITE_NOTHING))
             self._note_write_lock(connection)
 
     def has_write_lock(self, connection: Connection) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from ...values import Ref
+from ..names import Names
 from . import statements as sql
 from .rows import fetched
 
@@ -45,18 +46,18 @@ class Now(NamedTuple):
     is_divided: bool
 
 
-def read_now(connection: Connection) -> Now:
-    ((seq, mark, is_divided),) = fetched(connection, NOW, {})
+def read_now(names: Names, connection: Connection) -> Now:
+    ((seq, mark, is_divided),) = fetched(connection, names(NOW), {})
     return Now(Position(seq or 0, mark), bool(is_divided))
 
 
-def changes_since(connection: Connection, position: Position, tenant: str | None) -> list[bytes] | None:
+def changes_since(names: Names, connection: Connection, position: Position, tenant: str | None) -> list[bytes] | None:
     """The ids of changed records, those of other tenants left out as far as the log has them apart; None where it no
     longer has all."""
     if tenant is not None and position.mark is None:
         return None
     binds = {"seq": position.seq} if tenant is None else {"seq": position.seq, "tenant": tenant}
-    entries = connection.execute(SINCE if tenant is None else SINCE_OF_TENANT, binds).all()
+    entries = connection.execute(names(SINCE if tenant is None else SINCE_OF_TENANT), binds).all()
     if position.mark is not None:
         if not entries or entries[0].mark != position.mark:
             return None
@@ -68,13 +69,13 @@ def changes_since(connection: Connection, position: Position, tenant: str | None
     return [entry.changed for entry in entries]
 
 
-def log_change(connection: Connection, docs: Sequence[int], tenant: str | None = None) -> None:
+def log_change(names: Names, connection: Connection, docs: Sequence[int], tenant: str | None = None) -> None:
     """Logs that the embeddings of these contents changed, which are all of a tenant if one is named."""
     changed = array("q", docs).tobytes() if len(docs) <= LOG_IDS_A_ENTRY else None
     row = {"mark": secrets.token_hex(8), "tenant": tenant, "changed": changed, "ids": len(docs)}
-    result = connection.execute(sql.LOG_CHANGE, row)
+    result = connection.execute(names(sql.LOG_CHANGE), row)
     if result.lastrowid % LOG_PRUNED_EVERY == 0:
-        connection.execute(sql.PRUNE_LOG, {"kept": LOG_IDS_KEPT, "seq": result.lastrowid})
+        connection.execute(names(sql.PRUNE_LOG), {"kept": LOG_IDS_KEPT, "seq": result.lastrowid})
 
 
 def tenant_of(refs: Iterable[Ref]) -> str | None:

@@ -60,6 +60,12 @@ def no_tables(file: str | None) -> str:
     """Which calls make the tables; where those of a database in memory are."""
     made = (
         "kameleon's tables are not in this database. `kameleon table add TABLE --text COLUMN` or `kameleon data insert "
-        "ENTITY < FILE` makes them, or SearchEngine(engine); with create_tables=False a migration must"
+        "ENTITY < FILE` makes them, or SearchEngine(engine); with create_tables=False a migration must, and "
+        "with namespace= those of that namespace are looked for"
     )
-    return made if path_of(file) else f"{made}. A SQLite database in memory is another one for each thread"
+    return (
+        made
+        if path_of(file)
+        else f"{made}. A SQLite database in memory is another one for each "
+        "thread, unless kameleon.create_engine opens it"
+    )

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from ...values import Generation, Ref
+from ..names import Names
 from ..tables import parts
 from ..values import TRIED, Embedding, Stored, stored_entry
 from .rows import ROWS_A_STATEMENT, as_json, present, readable
@@ -23,10 +25,13 @@ EMBEDDINGS = """
 """
 
 
+@dataclass(eq=False)
 class SQLiteExports:
+    _names: Names
+
     def records(self, connection: Connection, after: Ref, limit: int) -> list[Stored]:
         binds = {"tenant": after.tenant, "entity": after.entity, "id": after.id, "limit": limit}
-        rows = connection.exec_driver_sql(RECORDS, binds)
+        rows = connection.exec_driver_sql(self._names(RECORDS), binds)
         return [
             Stored(
                 doc, stored_entry(Ref(entity, id_, after.tenant), readable(content), *stored), data and json.loads(data)
@@ -35,13 +40,13 @@ class SQLiteExports:
         ]
 
     def embeddings(self, connection: Connection, generation: Generation, docs: Mapping[int, Ref]) -> list[Embedding]:
-        statement = EMBEDDINGS.format(number=generation.number)
+        statement = self._names(EMBEDDINGS).format(number=generation.number)
         rows = connection.exec_driver_sql(statement, {"docs": as_json(docs)})
         return [Embedding(docs[doc], hash_.lstrip(TRIED), *rest) for doc, hash_, *rest in rows]
 
     def embeddings_of(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Embedding]:
         found: list[Embedding] = []
         for part in parts(refs, ROWS_A_STATEMENT):
-            docs = {row.doc: ref for ref, row in present(connection, part).items()}
+            docs = {row.doc: ref for ref, row in present(self._names, connection, part).items()}
             found += self.embeddings(connection, generation, docs)
         return found

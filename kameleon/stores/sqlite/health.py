@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, text
 
 from ...values import Generation, Ref, Sizes
 from ..keyword_faults import keyword_faults
+from ..names import Names
 from ..tables import Tables
 from ..values import Fault
 from . import statements as sql
@@ -51,6 +52,10 @@ class SQLiteHealth:
     _tables: Tables
     _vectors: SQLiteVectors
 
+    @property
+    def _names(self) -> Names:
+        return self._tables.names
+
     def sizes(self, connection: Connection) -> Sizes:
         return Sizes(int(connection.execute(SIZE).scalar_one()), {})
 
@@ -83,7 +88,8 @@ class SQLiteHealth:
         return []
 
     def keyword_faults(self, connection: Connection) -> list[Fault]:
-        return keyword_faults(connection, "SELECT tenant, entity_name, id FROM kdb_search", self._tables.keywords)
+        contents = self._names("SELECT tenant, entity_name, id FROM kdb_search")
+        return keyword_faults(connection, contents, self._tables.keywords)
 
     def mend(self, fault: Fault) -> None:
         if fault.check == "no-wal":
@@ -91,17 +97,17 @@ class SQLiteHealth:
 
     def refs_after(self, connection: Connection, entity: str, after: Ref | None, limit: int) -> list[Ref]:
         binds = {**(after or Ref(entity, ""))._asdict(), "limit": limit}
-        return [Ref(*row) for row in connection.execute(REFS_AFTER, binds)]
+        return [Ref(*row) for row in connection.execute(self._names(REFS_AFTER), binds)]
 
     def duplicates(self, connection: Connection, after: Ref | None, limit: int) -> tuple[list[Ref], Ref | None]:
         binds = {**(after or Ref("", ""))._asdict(), "limit": limit}
-        found = [Ref(*row) for row in connection.execute(DUPLICATES, binds)]
+        found = [Ref(*row) for row in connection.execute(self._names(DUPLICATES), binds)]
         return found, found[-1] if found else None
 
     def leftovers(
         self, connection: Connection, generation: Generation, after: int | None, limit: int
     ) -> tuple[list[int], int | None]:
-        statement = text(LEFTOVERS.format(number=generation.number))
+        statement = text(self._names(LEFTOVERS).format(number=generation.number))
         binds = {"after": -(2**63) if after is None else after, "limit": limit}
         found = list(connection.execute(statement, binds).scalars())
         return found, found[-1] if found else None
@@ -110,7 +116,7 @@ class SQLiteHealth:
         self, connection: Connection, generation: Generation, after: Any, limit: int
     ) -> tuple[list[int], Any]:
         """Among the next `limit` embeddings."""
-        statement = text(VECTORS.format(number=generation.number))
+        statement = text(self._names(VECTORS).format(number=generation.number))
         id_, passage = after or (-(2**63), 0)
         rows = connection.execute(statement, {"id": id_, "passage": passage, "limit": limit}).all()
         is_good = good([row.embedding for row in rows], generation.dimensions)

@@ -25,6 +25,7 @@ from sqlalchemy import Connection, TextClause, text
 from ...embeddings.provider import Vector
 from ...forking import per_process
 from ...values import Tenants
+from ..names import Names
 from ..own_connections import is_own
 from .comparing import Accept, Codes, Floats, Ids, Rows, choose, cosines, first, member, scored
 from .embedding_log import Now, Position, changes_since, read_now
@@ -71,9 +72,9 @@ class Statements(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def statements(table: str, has_tenant: bool) -> Statements:
+def statements(table: str, contents: str, has_tenant: bool) -> Statements:
     columns = "e.search_id, e.embedding, s.tenant, s.entity_name"
-    first, then, is_theirs = f"{table} AS e", "kdb_search AS s", "e.embedding IS NOT NULL"
+    first, then, is_theirs = f"{table} AS e", f"{contents} AS s", "e.embedding IS NOT NULL"
     count, rowids = f"SELECT count(*) FROM {table}", f"SELECT max(rowid) FROM {table}"
     if has_tenant:
         first, then, is_theirs = then, first, f"{is_theirs} AND s.tenant = :tenant"
@@ -88,7 +89,7 @@ def statements(table: str, has_tenant: bool) -> Statements:
         text(rowids),
         text(f"SELECT e.embedding FROM {wanted}.rowid = w.value WHERE e.embedding IS NOT NULL"),
         text(
-            f"SELECT {columns} FROM {wanted}.search_id = w.value CROSS JOIN kdb_search AS s ON s.id = e.search_id "
+            f"SELECT {columns} FROM {wanted}.search_id = w.value CROSS JOIN {contents} AS s ON s.id = e.search_id "
             f"WHERE {is_theirs}"
         ),
     )
@@ -99,11 +100,12 @@ class Mirror:
     A position's state is kept a while: transactions of several threads may see several. Where a change was cut short,
     by an error or a fork, everything is read again."""
 
-    def __init__(self, table: str, dimensions: int, tenant: str | None = None) -> None:
+    def __init__(self, names: Names, number: int, dimensions: int, tenant: str | None = None) -> None:
+        self._names = names
         self._dimensions = dimensions
         self._tenant = tenant
         self._of_tenant = {} if tenant is None else {"tenant": tenant}
-        self._sql = statements(table, tenant is not None)
+        self._sql = statements(names.embeddings(number), names("kdb_search"), tenant is not None)
         self._is_changing = False
         self._read_by: WeakKeyDictionary[Any, Rows] = WeakKeyDictionary()
         self._states: OrderedDict[Position, State] = OrderedDict()
@@ -180,7 +182,7 @@ class Mirror:
             if read is not None:
                 return read
         with self._lock:
-            state = self._refreshed(connection, now or read_now(connection))
+            state = self._refreshed(connection, now or read_now(self._names, connection))
             end = state.size
             rows = Rows(self._ids[:end], self._partitions[:end], self._vectors[:end], self._directions, state.dead)
         if transaction is not None:
@@ -232,7 +234,7 @@ class Mirror:
 
     def _changed(self, connection: Connection) -> State:
         for position in reversed(self._states):
-            entries = changes_since(connection, position, self._tenant)
+            entries = changes_since(self._names, connection, position, self._tenant)
             if entries == []:
                 return self._states[position]
             changed = None if entries is None else np.unique(np.frombuffer(b"".join(entries), np.int64))

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from ...forking import per_process
 from ...values import Generation
+from ..names import Names
 from ..own_connections import is_own
 from .embedding_log import Now, read_now
 
@@ -29,7 +30,8 @@ Key = tuple[int, str, str | None]
 class Mirrors:
     """Those that were used last, by generation and tenant."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Names) -> None:
+        self._names = names
         self._mirrors: OrderedDict[Key, Mirror] = OrderedDict()
         self._sizes: dict[Key, int] = {}
         self._bytes = 0
@@ -45,7 +47,7 @@ class Mirrors:
         transaction = connection.get_transaction() if is_own(connection) else None
         known = self._read_by.get(transaction) if transaction is not None else None
         if known is None:
-            known = read_now(connection)
+            known = read_now(self._names, connection)
             if transaction is not None:
                 self._read_by[transaction] = known
         return known
@@ -59,7 +61,7 @@ class Mirrors:
         key = (generation.number, generation.fingerprint, tenant)
         with self._lock:
             if key not in self._mirrors:
-                self._mirrors[key] = Mirror(f"kdb_embedding_g{generation.number}", generation.dimensions, tenant)
+                self._mirrors[key] = Mirror(self._names, generation.number, generation.dimensions, tenant)
             self._mirrors.move_to_end(key)
             return self._mirrors[key]
 

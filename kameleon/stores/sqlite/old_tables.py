@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
+from ..names import Names
 from ..old_tables import OldTables
-from ..tables import is_own_table, kept_name
 
 NAMES = text("SELECT name, sql LIKE 'CREATE VIRTUAL%' FROM sqlite_master WHERE type = 'table' AND name GLOB 'kdb_*'")
 KEEP_EMBEDDINGS = """
@@ -21,9 +21,9 @@ KEEP_EMBEDDINGS = """
 class SQLiteOldTables(OldTables):
     _keep_sql = KEEP_EMBEDDINGS
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection, "main.")
-        found = {name: is_virtual for name, is_virtual in connection.execute(NAMES).all() if is_own_table(name)}
+    def __init__(self, connection: Connection, names: Names) -> None:
+        super().__init__(connection, "main.", names)
+        found = {name: is_virtual for name, is_virtual in connection.execute(NAMES).all() if names.is_own(name)}
         self._names = sorted(found, key=lambda name: (not found[name], name))  # a virtual table drops its shadows
         self.columns = {name: self._columns(name) for name, is_virtual in found.items() if not is_virtual}
 
@@ -32,8 +32,8 @@ class SQLiteOldTables(OldTables):
 
     def set_aside(self, tables: Sequence[str]) -> None:
         for name in tables:
-            self._run(f"DROP TABLE IF EXISTS temp.{kept_name(name)}")
-            self._run(f"CREATE TEMPORARY TABLE {kept_name(name)} AS SELECT * FROM main.{name}")
+            self._run(f"DROP TABLE IF EXISTS temp.{self.names.kept(name)}")
+            self._run(f"CREATE TEMPORARY TABLE {self.names.kept(name)} AS SELECT * FROM main.{name}")
         for name in self._names:
             self._run(f"DROP TABLE IF EXISTS main.{name}")
 
@@ -42,7 +42,7 @@ class SQLiteOldTables(OldTables):
 
     def drop_kept(self, tables: Sequence[str]) -> None:
         for name in tables:
-            self._run(f"DROP TABLE temp.{kept_name(name)}")
+            self._run(f"DROP TABLE temp.{self.names.kept(name)}")
 
     def _run(self, statement: str) -> None:
         self._connection.execute(text(statement))

@@ -1,5 +1,5 @@
 """SQLite's statements of the keyword index that differ from PostgreSQL's: reads at once, many rows, the write lock.
-Imports this package alone."""
+Imports `memory_pool`."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
+from ...memory_pool import TakesTurns
+from ..names import DEFAULT, Names
 from ..own_connections import is_own, own_connection, own_driver
 from .rows import fetched
 
@@ -77,6 +79,9 @@ class SQLitePostings:
     fold_rows = 256
     step_rows = 1_000
 
+    def __init__(self, names: Names = DEFAULT) -> None:
+        self._names = names
+
     def set_up(self, connection: Connection) -> None:
         """SQLite has nothing to set."""
 
@@ -89,12 +94,13 @@ class SQLitePostings:
     def _fetched(self, connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Row]:
         of_tenants = OF_TENANT if binds["tenant"] is not None else "true" if binds["tenants"] is None else OF_TENANTS
         given = {name: json.dumps(value) if isinstance(value, list) else value for name, value in binds.items()}
-        return fetched(connection, scoped(statement, of_tenants, OF_ENTITIES if binds["entities"] else "true"), given)
+        of_entities = OF_ENTITIES if binds["entities"] else "true"
+        return fetched(connection, scoped(self._names(statement), of_tenants, of_entities), given)
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Many rows or one, whose bytes stay below what a statement may have."""
         marks = ", ".join("?" * len(columns))
-        statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+        statement = f"INSERT INTO {self._names(table)} ({', '.join(columns)}) VALUES ({marks})"
         if is_own(connection):
             own_driver(connection).executemany(statement, rows)
         elif given := list(rows):
@@ -106,6 +112,8 @@ class SQLitePostings:
         if isinstance(pool, StaticPool):
             shared = pool.connection.dbapi_connection
             return shared is None or not shared.in_transaction
+        if isinstance(pool, TakesTurns):
+            return not pool.is_in_use_here()
         if isinstance(pool, SingletonThreadPool):
             with own_connection(engine) as connection:
                 return not own_driver(connection).in_transaction

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from ...moments import day_of
 from ...values import Ref
 from ..counting import most_frequent
 from ..filters import Filter, bind, condition, counting
+from ..names import Names
 from ..paths import ANY, FieldNames
 from ..tables import dump, parts
 from ..values import Matches, Probe, Probed, ValueAt, bound
@@ -22,19 +24,24 @@ PATHS_AT_ONCE = 100
 """Bounds the paths of one `json_extract`: SQLite's functions have 127 arguments at most."""
 
 
+@dataclass(eq=False)
 class SQLiteRecords:
+    _names: Names
+
     def values(self, connection: Connection, refs: Sequence[Ref], path: Sequence[str]) -> dict[Ref, Any]:
-        rows = connection.execute(sql.VALUES, {"refs": json.dumps([ref.key for ref in refs]), "path": json_path(path)})
+        rows = connection.execute(
+            self._names(sql.VALUES), {"refs": json.dumps([ref.key for ref in refs]), "path": json_path(path)}
+        )
         return {Ref(*key): value for key, value in ordered(rows).items()}
 
     def values_among(
         self, connection: Connection, matches: Matches, path: Sequence[str]
     ) -> dict[tuple[str, str, str], Any]:
-        statement, binds = bound(text(sql.VALUES_AMONG.format(matches=matches.sql)), matches.binds)
+        statement, binds = bound(text(self._names(sql.VALUES_AMONG).format(matches=matches.sql)), matches.binds)
         return ordered(connection.execute(statement, {**binds, "path": json_path(path)}).all())
 
     def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> dict[int, Any]:
-        rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(path)})
+        rows = fetched(connection, self._names(sql.VALUES_OF), {"docs": as_json(docs), "path": json_path(path)})
         return {doc: from_json(value, kind) for doc, value, kind in rows if kind not in (None, "null")}
 
     def probed(self, connection: Connection, docs: Sequence[int], probes: Sequence[Probe]) -> Probed:
@@ -43,7 +50,7 @@ class SQLiteRecords:
         filters = [condition(probe, binds, comparison) for probe in probes if not isinstance(probe, ValueAt)]
         together = list(parts(paths, PATHS_AT_ONCE))
         values = [f"json_extract({DATA}, '$.\"\"', {', '.join(part)})" for part in together]
-        statement = sql.PROBED.format(columns=", ".join([f"{DATA} IS NOT NULL", *values, *filters]))
+        statement = self._names(sql.PROBED).format(columns=", ".join([f"{DATA} IS NOT NULL", *values, *filters]))
         rows = fetched(connection, statement, {**binds, "docs": as_json(docs)})
         empty = [()] * (5 + len(values) + len(filters))
         found, entities, ids, tenants, are_stored, *columns = list(zip(*rows, strict=True)) or empty
@@ -61,7 +68,7 @@ class SQLiteRecords:
     ) -> list[list[tuple[Any, int]]]:
         read = [*paths, *paths[: len(paths) == 1]]  # of one path json_extract returns no array
         binds = {f"path{place}": json_path(path) for place, path in enumerate(read)}
-        rendered = sql.FACETS.format(paths=", ".join(f":{name}" for name in binds), matches=matches.sql)
+        rendered = self._names(sql.FACETS).format(paths=", ".join(f":{name}" for name in binds), matches=matches.sql)
         statement, others = bound(text(rendered), matches.binds)
         return most_frequent(connection.execute(statement, {**others, **binds}), len(read), limit)[: len(paths)]
 
@@ -73,18 +80,18 @@ class SQLiteRecords:
         fields: FieldNames = ANY,
     ) -> Sequence[int]:
         counts, binds = counting(conditions, matches.binds, comparison, fields)
-        statement, plain = bound(text(sql.COUNT_EACH.format(counts=counts, matches=matches.sql)), binds)
+        statement, plain = bound(text(self._names(sql.COUNT_EACH).format(counts=counts, matches=matches.sql)), binds)
         return tuple(connection.execute(statement, plain).one())
 
     def days(self, connection: Connection, matches: Matches, path: Sequence[str]) -> dict[date, int]:
         at = Field(DATA, ":path")
-        days = sql.DAYS.format(moment=moment(at.value, at.kind), matches=matches.sql)
+        days = self._names(sql.DAYS).format(moment=moment(at.value, at.kind), matches=matches.sql)
         statement, binds = bound(text(days), matches.binds)
         rows = connection.execute(statement, {**binds, "path": json_path(path)})
         return {day: row.records for row in rows if (day := day_of(row.day)) is not None}
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        rows = connection.execute(sql.STORED_IDS, {"entity": entity, "keys": as_json(keys)})
+        rows = connection.execute(self._names(sql.STORED_IDS), {"entity": entity, "keys": as_json(keys)})
         return {(tenant, id_) for tenant, id_ in rows}
 
     def add(
@@ -92,12 +99,12 @@ class SQLiteRecords:
     ) -> None:
         stamp = timestamp(now)
         connection.exec_driver_sql(
-            sql.ADD_RECORD, [(tenant, entity, id_, dump(data), stamp, stamp) for tenant, id_, data in rows]
+            self._names(sql.ADD_RECORD), [(tenant, entity, id_, dump(data), stamp, stamp) for tenant, id_, data in rows]
         )
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
-        return condition(filter_, binds, comparison), binds
+        return self._names.on_table(condition(filter_, binds, comparison)), binds
 
 
 def of_arrays(column: Sequence[str | None], paths: int) -> Sequence[Sequence[Any]]:

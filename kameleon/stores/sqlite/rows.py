@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from ...values import Ref, Tenants
+from ..names import Names
 from ..own_connections import is_own, own_driver
 from . import statements as sql
 
@@ -47,9 +48,9 @@ def of_tenants(tenants: Tenants, binds: dict[str, Any]) -> str:
     return "s.tenant IN (SELECT value FROM json_each(:tenants))"
 
 
-def present(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, Present]:
+def present(names: Names, connection: Connection, refs: Sequence[Ref]) -> dict[Ref, Present]:
     """Returns those that are there. The dictionary keeps the caller's ref objects: a batch is large."""
-    rows = connection.exec_driver_sql(sql.PRESENT, keys_of(refs)).all()
+    rows = connection.exec_driver_sql(names(sql.PRESENT), keys_of(refs)).all()
     return {refs[place]: Present(*row) for place, *row in rows}
 
 

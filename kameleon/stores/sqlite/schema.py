@@ -10,6 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from ...errors import StorageError
 from ...values import Generation
+from ..names import Names
 from ..old_tables import OldTables
 from ..paths import Path
 from ..settings import Settings
@@ -29,9 +30,13 @@ class SQLiteSchema:
     _settings: Settings
     _vectors: SQLiteVectors
 
+    @property
+    def _names(self) -> Names:
+        return self._tables.names
+
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
-        if not connection.scalar(sql.HAS_TABLE, {"name": "kdb_meta"}):
-            if connection.scalar(sql.HAS_TABLE, {"name": "kdb_search"}):
+        if not connection.scalar(sql.HAS_TABLE, {"name": self._names("kdb_meta")}):
+            if connection.scalar(sql.HAS_TABLE, {"name": self._names("kdb_search")}):
                 check_version(None)
             return False
         self._settings.check(connection, "file")
@@ -42,13 +47,13 @@ class SQLiteSchema:
             return
         self._tables.metadata.create_all(connection)
         for statement in sql.CREATE:
-            connection.execute(text(statement))
+            connection.execute(text(self._names(statement)))
         for definition in connection.execute(select(self._tables.entities.c.definition)).scalars():
             self.index_fields(connection, indexed_fields(definition))
         self._settings.write(connection)
 
     def old_tables(self, connection: Connection) -> OldTables:
-        return SQLiteOldTables(connection)
+        return SQLiteOldTables(connection, self._names)
 
     # generations
 
@@ -56,7 +61,7 @@ class SQLiteSchema:
         """There is no other writer."""
 
     def add_generation(self, connection: Connection, generation: Generation) -> None:
-        connection.execute(text(sql.CREATE_GENERATION.format(number=generation.number)))
+        connection.execute(text(self._names(sql.CREATE_GENERATION).format(number=generation.number)))
 
     def restore_generation(self, connection: Connection, generation: Generation) -> None:
         self.add_generation(connection, generation)
@@ -68,11 +73,12 @@ class SQLiteSchema:
     def drop_generation(self, generation: Generation) -> bool:
         """Who reads an older state of the file continues to read it."""
         with self._connections.writing() as connection:
-            connection.execute(text(sql.DROP_GENERATION.format(number=generation.number)))
+            connection.execute(text(self._names(sql.DROP_GENERATION).format(number=generation.number)))
         return True
 
     def embedding_tables(self, connection: Connection) -> set[int]:
-        numbers = (name.removeprefix("kdb_embedding_g") for name in connection.execute(sql.EMBEDDING_TABLES).scalars())
+        found = connection.execute(self._names(sql.EMBEDDING_TABLES)).scalars()
+        numbers = (name.removeprefix(self._names("kdb_embedding_g")) for name in found)
         return {int(number) for number in numbers if number.isdecimal()}
 
     # fields, servers
@@ -81,7 +87,8 @@ class SQLiteSchema:
         """Entities share the index of a field of one name."""
         for path in paths:
             if all(map(is_plain, path)):
-                connection.exec_driver_sql(sql.FIELD_INDEX.format(name=".".join(path), path=indexed_path(path)))
+                made = self._names(sql.FIELD_INDEX).format(name=".".join(path), path=indexed_path(path))
+                connection.exec_driver_sql(made)
 
     def distribute(self, connection: Connection, generations: Sequence[Generation], by: str = "record_id") -> list[str]:
         raise StorageError("SQLite is one file on one machine. PostgreSQL with Citus can be distributed")
@@ -92,13 +99,15 @@ class SQLiteSchema:
     def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
         """The log keeps the numbers of its records, without its name."""
         binds = {"tenant": tenant}
-        docs = connection.scalars(sql.DOCS_OF_TENANT, binds).all()
+        docs = connection.scalars(self._names(sql.DOCS_OF_TENANT), binds).all()
         for generation in generations:
-            connection.execute(text(sql.DELETE_EMBEDDINGS_OF_TENANT.format(number=generation.number)), binds)
+            connection.execute(
+                text(self._names(sql.DELETE_EMBEDDINGS_OF_TENANT).format(number=generation.number)), binds
+            )
         for table in tables_of_tenants(self._tables):
             connection.execute(text(sql.DELETE_TENANT.format(table=table)), binds)
-        connection.execute(sql.FORGET_TENANT, binds)
-        log_change(connection, docs)
+        connection.execute(self._names(sql.FORGET_TENANT), binds)
+        log_change(self._names, connection, docs)
         self._vectors.forget(tenant)
 
     def lock_entities(self, connection: Connection) -> None:
@@ -107,17 +116,19 @@ class SQLiteSchema:
 
     def rename_entity(self, connection: Connection, old: str, new: str, generations: Sequence[Generation]) -> None:
         """Embeddings are found by the number of a content, which stays."""
-        docs = connection.scalars(sql.DOCS_OF_ENTITY, {"entity": old}).all()
-        connection.execute(sql.RENAME_ENTITY, {"entity": old, "new": new})
-        log_change(connection, docs)
+        docs = connection.scalars(self._names(sql.DOCS_OF_ENTITY), {"entity": old}).all()
+        connection.execute(self._names(sql.RENAME_ENTITY), {"entity": old, "new": new})
+        log_change(self._names, connection, docs)
 
     def drop_entity(self, connection: Connection, entity: str, generations: Sequence[Generation]) -> None:
         binds = {"entity": entity}
-        docs = connection.scalars(sql.DOCS_OF_ENTITY, binds).all()
+        docs = connection.scalars(self._names(sql.DOCS_OF_ENTITY), binds).all()
         for generation in generations:
-            connection.execute(text(sql.DELETE_EMBEDDINGS_OF_ENTITY.format(number=generation.number)), binds)
-        connection.execute(sql.DELETE_ENTITY, binds)
-        log_change(connection, docs)
+            connection.execute(
+                text(self._names(sql.DELETE_EMBEDDINGS_OF_ENTITY).format(number=generation.number)), binds
+            )
+        connection.execute(self._names(sql.DELETE_ENTITY), binds)
+        log_change(self._names, connection, docs)
 
     def known_entities(self, connection: Connection) -> tuple[set[str], dict[str, datetime]]:
         return known_entities(self._tables, connection)
@@ -132,4 +143,4 @@ class SQLiteSchema:
 
 def tables_of_tenants(tables: Tables) -> list[str]:
     """Returns the names of the tables whose rows have a tenant, but for those of embeddings and their log."""
-    return [*(table.name for table in tables.metadata.sorted_tables if "tenant" in table.c), "kdb_search"]
+    return [*(table.name for table in tables.metadata.sorted_tables if "tenant" in table.c), tables.names("kdb_search")]

@@ -2,21 +2,24 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, text
 
 from ...values import Ref
 from ..filters import condition
+from ..names import Names
 from ..values import Scope, after_record, bound
 from . import statements as sql
 from .rows import as_json, fetched
 from .where import comparison, holding, is_looked_up
 
 
+@dataclass(eq=False)
 class SQLiteScopes:
-    has_row_security = False
+    _names: Names
+    has_row_security: bool = field(default=False, init=False)
 
     def docs(self, connection: Connection, scope: Scope, most: int) -> list[int] | None:
         source, binds = self.source(scope)
@@ -27,7 +30,9 @@ class SQLiteScopes:
 
     def within(self, connection: Connection, scope: Scope, docs: Sequence[int]) -> list[int]:
         where, binds = self.sql(scope)
-        ((found,),) = _fetched(connection, sql.WHICH_IN_SCOPE.format(scope=where), {**binds, "docs": as_json(docs)})
+        ((found,),) = _fetched(
+            connection, self._names(sql.WHICH_IN_SCOPE).format(scope=where), {**binds, "docs": as_json(docs)}
+        )
         inside: list[int] = json.loads(found)
         return inside
 
@@ -53,25 +58,21 @@ class SQLiteScopes:
         """Renders the FROM and WHERE of all in the scope. A filter by itself is looked up in the records."""
         if scope.filter is None or scope.is_mixed or not replace(scope, filter=None).is_all:
             where, binds = self.sql(scope)
-            return sql.OF_SCOPE.format(scope=where), binds
+            return self._names(sql.OF_SCOPE).format(scope=where), binds
         binds = {}
-        partitions = partitions_of("kdb_records", scope, binds)
+        partitions = partitions_of("records", scope, binds)
         is_of_tenant = scope.has_one_tenant and is_looked_up(scope.filter)
         holds = holding(scope.filter, binds, is_of_tenant=is_of_tenant)
         if is_of_tenant:
             partitions[0] = f"+{partitions[0]}"  # no index is used for this one, but for those in the alternatives
-        return sql.OF_FILTER.format(scope=" AND ".join([*partitions, holds])), binds
+        return self._names(sql.OF_FILTER).format(scope=" AND ".join([*partitions, holds])), binds
 
     def sql(self, scope: Scope) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `s`, "1" for every record."""
         binds: dict[str, Any] = {}
         conditions = partitions_of("s", scope, binds)
         if scope.filter is not None:
-            passes = (
-                "EXISTS (SELECT 1 FROM kdb_records WHERE kdb_records.tenant = s.tenant "
-                "AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id "
-                f"AND {condition(scope.filter, binds, comparison)})"
-            )
+            passes = self._names(sql.HAS_RECORD) + f"AND {condition(scope.filter, binds, comparison)})"
             if scope.unfiltered:
                 passes = f"(s.entity_name IN ({listed(scope.unfiltered, 'unfiltered', binds)}) OR {passes})"
             conditions.append(passes)

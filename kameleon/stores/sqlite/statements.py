@@ -8,7 +8,6 @@ row. Embeddings are never in a `vec0` table: an interpreter without the extensio
 from sqlalchemy import text
 
 from ...moments import DAY_MS
-from ..tables import instant
 
 CREATE = (
     """
@@ -178,6 +177,8 @@ BY_VECTOR = """
     LIMIT :limit
 """
 
+JOIN_CONTENT = "JOIN kdb_search AS s ON s.id = e.search_id"
+
 BY_VECTOR_AMONG = """
     SELECT e.search_id, max(1.0 - vec_distance_cosine(e.embedding, :vector)) AS score
     FROM json_each(:docs) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
@@ -202,10 +203,15 @@ PASSAGES = """
 
 OF_SCOPE = "FROM kdb_search AS s WHERE {scope}"
 OF_FILTER = """
-    FROM kdb_records CROSS JOIN kdb_search AS s
-      ON s.tenant = kdb_records.tenant AND s.entity_name = kdb_records.entity_name AND s.record_id = kdb_records.id
+    FROM kdb_records AS records CROSS JOIN kdb_search AS s
+      ON s.tenant = records.tenant AND s.entity_name = records.entity_name AND s.record_id = records.id
     WHERE {scope}
 """
+
+HAS_RECORD = (
+    "EXISTS (SELECT 1 FROM kdb_records AS records WHERE records.tenant = s.tenant "
+    "AND records.entity_name = s.entity_name AND records.id = s.record_id "
+)
 
 LISTED = """
     SELECT s.id, s.entity_name, s.record_id, s.tenant {source} ORDER BY {columns} LIMIT :most OFFSET :offset
@@ -272,15 +278,15 @@ VALUES = text("""
 
 COUNT_EACH = """
     SELECT {counts}
-    FROM ({matches}) AS m CROSS JOIN kdb_records
-      ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+    FROM ({matches}) AS m CROSS JOIN kdb_records AS records
+      ON records.tenant = m.tenant AND records.entity_name = m.entity_name AND records.id = m.record_id
 """
 DAYS = f"""
     SELECT (at.ms - ((at.ms % {DAY_MS}) + {DAY_MS}) % {DAY_MS}) / {DAY_MS} AS day, count(*) AS records
     FROM (
       SELECT {{moment}} AS ms
-      FROM ({{matches}}) AS m CROSS JOIN kdb_records
-        ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+      FROM ({{matches}}) AS m CROSS JOIN kdb_records AS records
+        ON records.tenant = m.tenant AND records.entity_name = m.entity_name AND records.id = m.record_id
     ) AS at
     WHERE at.ms IS NOT NULL GROUP BY day
 """
@@ -299,8 +305,8 @@ VALUES_OF = """
 PROBED = """
     SELECT s.id, s.entity_name, s.record_id, s.tenant, {columns}
     FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
-      LEFT JOIN kdb_records
-      ON kdb_records.tenant = s.tenant AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id
+      LEFT JOIN kdb_records AS records
+      ON records.tenant = s.tenant AND records.entity_name = s.entity_name AND records.id = s.record_id
 """
 
 TENANTS = "SELECT tenant, count(*) FROM kdb_search WHERE tenant <> '' GROUP BY tenant ORDER BY 2 DESC, 1 LIMIT :limit"
@@ -323,10 +329,10 @@ OF_TENANTS, OF_ALL_TENANTS = (
 """,
 )
 
-EMBEDDING_OF = """
-    SELECT e.embedding FROM kdb_search AS s
-      JOIN kdb_embedding_g{number} AS e ON e.search_id = s.id AND e.content_hash = s.content_hash
-    WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
+EMBEDDINGS_AT = f"""
+    SELECT k.key, e.embedding FROM {THESE}
+      JOIN kdb_embedding_g{{number}} AS e ON e.search_id = s.id AND e.content_hash = s.content_hash AND e.passage = 0
+    WHERE e.embedding IS NOT NULL
 """
 
 FIRST_EMBEDDINGS = """
@@ -339,7 +345,7 @@ CACHED = text("""
     SELECT c.tenant, c.text_hash, c.embedding, c.used_at
     FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_cache AS c ON c.tenant = json_extract(k.value, '$[0]')
       AND c.text_hash = json_extract(k.value, '$[1]') AND c.fingerprint = :fingerprint
-""").columns(used_at=instant)
+""")
 
 STATUS = """
     SELECT s.entity_name, count(*) AS indexed, max(s.updated_at) AS last_updated,

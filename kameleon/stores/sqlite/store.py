@@ -23,7 +23,12 @@ from .writes import SQLiteWrites
 
 
 def make_store(
-    engine: Engine, *, vector_search: str = "auto", language: str | None = None, keyword_search: str | None = None
+    engine: Engine,
+    *,
+    vector_search: str = "auto",
+    language: str | None = None,
+    keyword_search: str | None = None,
+    namespace: str | None = None,
 ) -> Store:
     if vector_search not in VECTOR_SEARCHES:
         raise InvalidInput(f"unknown vector_search {vector_search!r}. Known: {', '.join(VECTOR_SEARCHES)}")
@@ -31,25 +36,26 @@ def make_store(
         raise InvalidInput(
             "keyword_search='server' ranks keywords in PostgreSQL; SQLite has no server. Leave keyword_search out"
         )
-    tables = tables_in()
+    tables = tables_in(namespace=namespace)
+    names = tables.names
     settings = Settings(tables, language, keyword_search)
-    connections = SQLiteConnections(engine)
-    scopes, keys = SQLiteScopes(), SQLiteKeys(engine.dialect)
-    vectors = SQLiteVectors(scopes, vector_search)
+    connections = SQLiteConnections(engine, names)
+    scopes, keys = SQLiteScopes(names), SQLiteKeys(engine.dialect)
+    vectors = SQLiteVectors(names, scopes, vector_search)
     return Store(
         tables=tables,
         connections=connections,
         schema=SQLiteSchema(connections, tables, settings, vectors),
-        writes=SQLiteWrites(tables),
-        embeddings=SQLiteEmbeddings(),
-        contents=SQLiteContents(scopes),
-        exports=SQLiteExports(),
-        records=SQLiteRecords(),
+        writes=SQLiteWrites(names, tables),
+        embeddings=SQLiteEmbeddings(names),
+        contents=SQLiteContents(names, scopes),
+        exports=SQLiteExports(names),
+        records=SQLiteRecords(names),
         keys=keys,
         scopes=scopes,
-        postings=SQLitePostings(),
+        postings=SQLitePostings(names),
         vectors=vectors,
-        triggers=SQLiteTriggers(),
+        triggers=SQLiteTriggers(names),
         policies=SQLitePolicies(),
         health=SQLiteHealth(engine, tables, vectors),
         settings=settings,

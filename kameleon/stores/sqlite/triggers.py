@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Subquery, Table, column, select, text
 from sqlalchemy import table as table_of
 
 from ..marking import EVENTS, Marking, Marks, RowValue, Trigger, by_table, digest_of, trigger_name
+from ..names import Names
 from ..tables import schema_of
 
 CREATE = """
@@ -43,6 +44,8 @@ class UniqueIndex(NamedTuple):
 
 @dataclass(eq=False)
 class SQLiteTriggers:
+    _names: Names
+
     def refusal(self, connection: Connection, table: Table) -> str:
         schema = schema_of(table, connection)
         statement = KIND.format(schema=_quoted_schema(connection, schema))
@@ -66,8 +69,8 @@ class SQLiteTriggers:
             schemas: dict[str | None, str | None] = dict.fromkeys(name for name in names if name)
             quote = connection.dialect.identifier_preparer.quote
             changed = partial(changed_of, quote)
-            marks = Marks(connection.dialect, "kdb_dirty", differs, changed, guarded, schemas)
-            name = trigger_name(of_table[0].entity, schema, table.name)
+            marks = Marks(connection.dialect, self._names("kdb_dirty"), differs, changed, guarded, schemas)
+            name = trigger_name(self._names, of_table[0].entity, schema, table.name)
             for moment, event, statements in _statements(connection, table, schema, marks, of_table):
                 qualified = f"{_quoted_schema(connection, schema)}.{name}_{moment.lower()}_{event.lower()}"
                 named = {"name": qualified, "table": _quoted(connection, table)}
@@ -98,13 +101,15 @@ class SQLiteTriggers:
     def replaced(
         self, connection: Connection, table: Table, key: Sequence[str]
     ) -> AbstractContextManager[Callable[[], list[tuple[Any, ...]]]]:
-        return replaced(connection, table, schema_of(table, connection), key)
+        return replaced(self._names, connection, table, schema_of(table, connection), key)
 
-    @staticmethod
-    def _is_in_main(connection: Connection, schema: str) -> bool:
+    def _is_in_main(self, connection: Connection, schema: str) -> bool:
         """A trigger can write to tables of its own database alone."""
         master = f"{_quoted_schema(connection, schema)}.sqlite_master"
-        return connection.exec_driver_sql(f"SELECT 1 FROM {master} WHERE name = 'kdb_dirty'").first() is not None
+        return (
+            connection.exec_driver_sql(f"SELECT 1 FROM {master} WHERE name = ?", (self._names("kdb_dirty"),)).first()
+            is not None
+        )
 
 
 def differs(one: str, other: str) -> str:
@@ -150,15 +155,15 @@ def _replaced_rows(table: Table, marks: Marks, marking: Marking, event: str, sam
 
 @contextmanager
 def replaced(
-    connection: Connection, table: Table, schema: str | None, names: Sequence[str]
+    names: Names, connection: Connection, table: Table, schema: str | None, key: Sequence[str]
 ) -> Iterator[Callable[[], list[tuple[Any, ...]]]]:
     """Yields a function that returns these columns' values of the rows that REPLACE deletes inside, by temporary
     triggers of this connection."""
-    columns = ", ".join(map(connection.dialect.identifier_preparer.quote, names))
+    columns = ", ".join(map(connection.dialect.identifier_preparer.quote, key))
     place = _qualified(connection, table, schema)
     quote = connection.dialect.identifier_preparer.quote
-    kept = quote(f"kdb_replaced_{table.name}")
-    triggers = {event: quote(f"kdb_replaced_{table.name}_{event.lower()}") for event in REPLACING}
+    kept = quote(names("kdb_replaced_") + table.name)
+    triggers = {event: quote(f"{names('kdb_replaced_')}{table.name}_{event.lower()}") for event in REPLACING}
     keep = [
         f"INSERT INTO {kept} SELECT {columns} FROM {place} AS there WHERE {same};"
         for same in _collisions(connection, table, schema)

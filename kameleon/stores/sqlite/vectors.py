@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from ...errors import StorageError
 from ...values import Generation
+from ..names import Names
 from ..own_connections import is_own, own_driver
 from ..values import Candidates, Progress, Scope, bound, nearest_of
 from . import statements as sql
@@ -38,10 +39,11 @@ class SQLiteVectors:
     Each tenant has a mirror of its own, so that what other tenants write changes nothing for it. While no record has a
     tenant, there is one of all, which a search of all tenants reads, too."""
 
-    def __init__(self, scopes: SQLiteScopes, vector_search: str) -> None:
+    def __init__(self, names: Names, scopes: SQLiteScopes, vector_search: str) -> None:
+        self._names = names
         self._scopes = scopes
         self._vector_search = vector_search
-        self._mirrors = Mirrors()
+        self._mirrors = Mirrors(names)
 
     def nearest(
         self,
@@ -114,10 +116,13 @@ class SQLiteVectors:
         if docs is None and scope.is_all and (scope.entities or scope.tenants is not None):
             docs = self._scopes.docs(connection, scope, FEW)
         where, binds = self._scopes.sql(scope)
-        join = "" if where == "1" else "JOIN kdb_search AS s ON s.id = e.search_id"
-        statement = sql.BY_VECTOR.format(number=generation.number, join=join, scope=where)
+        join = "" if where == "1" else self._names(sql.JOIN_CONTENT)
+        statement = self._names(sql.BY_VECTOR).format(number=generation.number, join=join, scope=where)
         if docs is not None:
-            statement, binds = sql.BY_VECTOR_AMONG.format(number=generation.number), {"docs": as_json(docs)}
+            statement, binds = (
+                self._names(sql.BY_VECTOR_AMONG).format(number=generation.number),
+                {"docs": as_json(docs)},
+            )
         asked, binds = bound(text(statement), binds)
         binds |= {"vector": vector.tobytes(), "limit": limit, "excluded": as_json(excluded)}
         rows = connection.execute(asked, binds)
@@ -130,7 +135,7 @@ class SQLiteVectors:
         known = [self._mirrors.known(generation, tenant) for tenant in read.tenants]
         mirrors = [mirror for mirror in known if mirror is not None]
         if len(mirrors) < len(known):
-            return scores_of(connection, f"kdb_embedding_g{generation.number}", vector, docs)
+            return scores_of(connection, self._names.embeddings(generation.number), vector, docs)
         return {doc: score for mirror in mirrors for doc, score in mirror.scores(connection, vector, docs).items()}
 
     def forget(self, tenant: str) -> None:

@@ -1,5 +1,5 @@
-"""`where` in SQLite's SQL: conditions on the JSON text of `kdb_records.data`, every value and path a bind. Imports
-`moments`.
+"""`where` in SQLite's SQL: conditions on the JSON text of `kdb_records AS records`, every value and path a bind.
+Imports `moments`.
 
 `json_extract` returns SQL values and `json_type` their types in JSON, so that true is not 1 and 3 is not "3".
 """
@@ -13,7 +13,7 @@ from ..filters import HAS_WORDS, ID, LISTS, ORDERED, Comparison, Filter, Group, 
 from ..patterns import PATTERNS, pieces, prefix, successor
 from ..tables import dump
 
-DATA, KEY = "kdb_records.data", "kdb_records.id"
+DATA, KEY = "records.data", "records.id"
 EDGE = "[^a-z0-9]"
 SIGNS = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
 ARRAY = "'array'"
@@ -84,7 +84,7 @@ class Field(NamedTuple):
 
     @property
     def begins(self) -> str:
-        return "kdb_records.tenant IN (:tenant0) AND " if self.is_of_tenant else ""
+        return "records.tenant IN (:tenant0) AND " if self.is_of_tenant else ""
 
     @property
     def value(self) -> str:
@@ -97,7 +97,7 @@ class Field(NamedTuple):
     def has_member(self, condition_: str) -> str:
         """Renders whether it is a list with such an `item`. Lists begin with [, so that an index on the value shows
         that there are none."""
-        begins = "kdb_records.tenant = :tenant0 AND " if self.is_of_tenant else ""
+        begins = "records.tenant = :tenant0 AND " if self.is_of_tenant else ""
         return (
             f"({begins}{self.value} >= '[' AND {self.value} < '\\' AND {self.kind} = 'array' "
             f"AND EXISTS (SELECT 1 FROM json_each({self.document}, {self.path}) AS item WHERE {condition_}))"

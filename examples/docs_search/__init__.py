@@ -1,0 +1,1 @@
+"""The documentation site with kameleon as its search."""

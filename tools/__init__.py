@@ -1,0 +1,1 @@
+"""Programs for this repository: the site, the wheel, pictures, models."""
