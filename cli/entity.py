@@ -45,6 +45,7 @@ FIELDS = click.option(
     metavar="NAME",
     help="Which field is a record's tenant; empty where --tenant gives it with each command.",
 )
+@click.option("--filters", metavar="NAME", default="", help="The object that names of fields in filters begin in.")
 @click.option("--exist-ok", is_flag=True, help="Leave an entity that is declared like this as it is.")
 @common
 @pass_app
@@ -55,9 +56,10 @@ def create(
     fields: tuple[str, ...],
     tenant_field: str | None,
     boosts: tuple[str, ...],
+    filters: str,
     exist_ok: bool,
 ) -> None:
-    """Declare an entity. Types: any, text, integer, number, boolean, list, object.
+    """Declare an entity. Types: any, text, datetime, integer, number, boolean, list, object.
 
     \b
     kameleon entity create Ticket --search subject:2 --search body:html --search code:keyword --field rating:integer
@@ -66,7 +68,8 @@ def create(
         raise click.UsageError("name a searchable field: --search FIELD")
     search = dict(map(optioned, searchable))
     types = types_of(fields)
-    options: dict[str, Any] = {"tenant_field": tenant_field, "boost": read_boosts(boosts), "exist_ok": exist_ok}
+    options: dict[str, Any] = {"tenant_field": tenant_field, "boost": read_boosts(boosts), "filters": filters}
+    options["exist_ok"] = exist_ok
     made = app.records(create=True).create_entity(name, search=search, fields=types, **options)
     verb = "declared" if exist_ok else "made"
     app.show(as_json(made), f"{verb} entity {made.name}, searchable: {', '.join(made.searchable)}")
@@ -225,6 +228,7 @@ def describe(app: App, name: str) -> None:
     else:
         rows = [(f.name, f.type, search_of(f, found)) for f in found.fields]
         rows += [("", "boost", shown_boost(boost)) for boost in found.boosts]
+        rows += [("", "filters", found.filters)] if found.filters else []
         app.print_rows(("field", "type", ""), rows)
 
 

@@ -16,6 +16,7 @@ from .orm.table_entities import table_entities
 from .records import RecordStore
 from .search.facets import MAX_FACETS
 from .search.options import TenantOption
+from .stores.paths import written
 from .values import ALL_TENANTS
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ Kind = Literal["records", "class", "table", "indexed"]
 
 @dataclass(frozen=True, slots=True)
 class FieldDescription:
-    """`type` is any, text, integer, number, boolean, list or object, of a column date or datetime, too. `text`: its
-    words are searched. `filterable`: it is of few words, so that its values are worth counting; `where` takes any."""
+    """`name` is as `where` takes it. `type` is any, text, datetime, integer, number, boolean, list or object, of a
+    column date, too. `text`: its words are searched. `filterable`: it is of few words, so that its values are worth
+    counting; `where` takes any."""
 
     name: str
     type: str
@@ -134,7 +136,8 @@ def _described(
 def _stored_fields(entity: "Entity") -> Iterator[FieldDescription]:
     for field in entity.fields:
         is_long = field.search is not None and field.search.index != "keyword"
-        yield FieldDescription(field.name, field.type, field.is_searchable, not is_long and field.type != "object")
+        name, is_filterable = written(field.name, entity.filters), not is_long and field.type != "object"
+        yield FieldDescription(name, field.type, field.is_searchable, is_filterable)
 
 
 def _fields(mapped: "Mapped") -> Iterator[FieldDescription]:

@@ -41,6 +41,21 @@ def read_moment(text: str) -> Moment | None:
         return None
 
 
+def instant_text(text: Any) -> Any:
+    """The one text of an instant, in UTC to the millisecond. What is none, or beyond the years of `date` there, is as
+    it is."""
+    moment = read_moment(text) if isinstance(text, str) else None
+    if moment is None or not is_in_years(moment):
+        return text
+    at = EPOCH + timedelta(milliseconds=moment.ms)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z").replace(".000Z", "Z")
+
+
+def is_in_years(moment: Moment) -> bool:
+    """Whether its day in UTC is of the years of `date`."""
+    return day_of(moment.ms // DAY_MS) is not None
+
+
 def day_of(number: int) -> date | None:
     """A day by its number since 1970; None beyond the years of `date`."""
     try:

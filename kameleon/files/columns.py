@@ -72,6 +72,7 @@ def json_of(kind: type) -> Convert:
 
 DECLARED: Mapping[str, Convert | None] = {
     "text": None,
+    "datetime": None,
     "integer": integer,
     "number": number,
     "boolean": boolean,

@@ -37,9 +37,9 @@ class ReadOptions:
     `max_bytes` in a temporary file. `note` takes what a user should know about a file.
 
     Of CSV: `columns` are the names of one without a header, or with `has_header` instead of it. `types` are those of
-    columns (any, text, integer, number, boolean, list, object), and `default_types` those of columns that it leaves
-    out. What the values of a file show for others is in `inferred`, which holds for the files after it. `nulls` are
-    texts that are null beside the empty one. A `quote` of "none" is none.
+    columns (any, text, datetime, integer, number, boolean, list, object), and `default_types` those of columns that it
+    leaves out. What the values of a file show for others is in `inferred`, which holds for the files after it. `nulls`
+    are texts that are null beside the empty one. A `quote` of "none" is none.
 
     Of a folder, what matches a pattern of `exclude` is left out. `by_section` makes a record of each section of a
     document; files that `loaded` knows as they are give none. Fields of `drop` are left out.

@@ -39,6 +39,7 @@ from ..facet_counts import FacetCounts
 from ..search.ordering import kind_of
 from ..stores.filters import number
 from ..stores.json_columns import JSONDocument, JSONText
+from ..stores.paths import path_of
 from ..stores.protocols import Keys
 from ..stores.tables import parts
 from ..stores.values import Matches, bound
@@ -187,7 +188,7 @@ class ClassFields:
     def _joined(self, field: str, *, is_single: bool) -> tuple[Any, list[Any]]:
         """The field's column, in which dates that Python does not have are missing, and the relationships that lead to
         it."""
-        names = list(own_path(self._cls, field.split(".")))
+        names = list(own_path(self._cls, path_of(field)))
         target, joins = self._cls, list[Any]()
         while len(names) > 1 and not is_document(target, names[0]):
             link, target = related(target, names.pop(0))

@@ -41,11 +41,12 @@ class Administering:
         fields: Mapping[str, str],
         tenant_field: str | None,
         boosts: Boosts,
+        filters: str,
         connection: Connection | None,
         *,
         exist_ok: bool,
     ) -> Entity:
-        entity = boosted(declared_entity(name, search, fields, tenant_field), boosts)
+        entity = boosted(declared_entity(name, search, fields, tenant_field, filters), boosts)
 
         def attempt(connection: Connection) -> Entity:
             if (stored := self._catalog.entities(connection).get(name)) is not None:

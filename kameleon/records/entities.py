@@ -13,7 +13,7 @@ from ..files.loaded import FILE_FIELD
 from ..indexing.entries import make_entry
 from ..search.boost_sets import probe_of
 from ..stores.catalog import DeclaredField, Entity
-from ..stores.filters import path_of
+from ..stores.paths import DATETIME, FieldNames, field_path, is_nested, path_of, split
 from ..stores.values import Entry
 from ..values import Ref
 from .rows import TYPES, check_field
@@ -22,7 +22,9 @@ BY_KEYWORD = Field(index="keyword")
 """How texts of one word are searched that were not declared: codes, names, states."""
 
 
-def declared_entity(name: str, search: SearchFields, fields: Mapping[str, str], tenant_field: str | None) -> Entity:
+def declared_entity(
+    name: str, search: SearchFields, fields: Mapping[str, str], tenant_field: str | None, filters: str = ""
+) -> Entity:
     """A checked entity. Raises InvalidInput."""
     check_entity(name)
     options = checked_options(search)
@@ -31,7 +33,37 @@ def declared_entity(name: str, search: SearchFields, fields: Mapping[str, str], 
         raise InvalidInput(f"{name}: name at least one searchable field")
     names = dict.fromkeys([*options, *fields, *([tenant_field] if tenant_field else [])])
     declared = tuple(DeclaredField(check_field(n), fields.get(n, "any"), options.get(n)) for n in names)
-    return Entity(name, declared, tenant_field)
+    return within(Entity(name, declared, tenant_field), filters)
+
+
+def within(entity: Entity, filters: Any) -> Entity:
+    """The entity whose names of fields begin in the object `filters`. Raises InvalidInput."""
+    if filters == "":
+        return entity
+    if not isinstance(filters, str) or not filters.isprintable() or set('.\\"') & set(filters) or filters == "id":
+        raise InvalidInput(
+            "filters is the name of the object that names of fields begin in, such as 'metadata', without dots, quotes "
+            f"or backslashes, not {seen(filters)}"
+        )
+    fields = {field.name: field for field in entity.fields}
+    fields.setdefault(filters, DeclaredField(filters, "object"))
+    if fields[filters] != DeclaredField(filters, "object"):
+        raise InvalidInput(f"{filters!r:.80} is what names of fields begin in: an object, which is not searched")
+    made = replace(entity, fields=tuple(fields.values()), filters=filters)
+    check_nested(made)
+    return made
+
+
+def check_nested(entity: Entity) -> None:
+    """Raises InvalidInput for a field in the object of names that cannot be there."""
+    for field in entity.fields:
+        if is_nested(field.name, entity.filters):
+            split(field.name)
+            if field.is_searchable or field.name == entity.tenant_field:
+                raise InvalidInput(
+                    f"{field.name!r:.80} is a field of {entity.filters!r:.80}: the searched ones, and that of tenants, "
+                    "are fields of the record itself"
+                )
 
 
 def altered(entity: Entity, search: SearchFields, unsearch: Iterable[str], fields: Mapping[str, str]) -> Entity:
@@ -57,6 +89,9 @@ def altered(entity: Entity, search: SearchFields, unsearch: Iterable[str], field
     )
     if not any(field.is_searchable for field in made):
         raise InvalidInput(f"{entity.name}: one field at least has to be searchable")
+    if entity.filters and entity.filters not in [field.name for field in made if field.type == "object"]:
+        raise InvalidInput(f"{entity.filters!r:.80} is what names of fields begin in: an object, which is not searched")
+    check_nested(replace(entity, fields=made))
     return replace(entity, fields=made)
 
 
@@ -64,22 +99,23 @@ def boosted(entity: Entity, boosts: Boosts | None) -> Entity:
     """The entity with these boosts, with its own where it is None. Raises InvalidInput, InvalidFilter."""
     if boosts is None:
         return entity
-    types = {field.name: field.type for field in entity.fields}
+    types = {field_path(field.name, entity.filters): field.type for field in entity.fields}
     made = read_boosts(boosts)
     for boost in made:
         boost.as_json()
         if not isinstance(boost, FieldBoost):
-            probe_of(boost, entity.field_names)
+            probe_of(boost, entity.names)
             continue
         try:
-            name, *inner = path_of(boost.field, entity.field_names)
+            path = path_of(boost.field, entity.names)
         except InvalidFilter as error:
             raise InvalidFilter(f"{error}. Declare what is boosted: fields=, or --field NAME:TYPE") from None
         is_number = isinstance(boost, NumberBoost)
-        counted = {"any", "object"} if inner else {"any", *(("integer", "number") if is_number else ("text",))}
-        if types[name] not in counted:
+        type_ = types[path] if path in types else types[path[:1]]
+        counted = {"any", *(("integer", "number") if is_number else ("text", DATETIME))}
+        if type_ not in (counted if path in types else {"any", "object"}):
             values = "numbers" if is_number else "texts that are dates or times"
-            raise InvalidInput(f"{boost.field!r:.80} is {types[name]}, and a boost by it counts {values} alone")
+            raise InvalidInput(f"{boost.field!r:.80} is {type_}, and a boost by it counts {values} alone")
     return replace(entity, boosts=made)
 
 
@@ -246,9 +282,9 @@ def by_keyword_alone(entity: Entity, records: Sequence[Mapping[str, Any]]) -> tu
     )
 
 
-def fields_of(entity: Entity) -> Collection[str] | None:
-    """Those that a filter may name; None for any."""
-    return None if entity.has_tenants else entity.field_names
+def fields_of(entity: Entity) -> FieldNames:
+    """Those that a filter may name; any of an entity with tenants."""
+    return replace(entity.names, own=None) if entity.has_tenants else entity.names
 
 
 def record_entry(entity: Entity, id_: str, data: Mapping[str, Any], tenant: str = "") -> Entry:

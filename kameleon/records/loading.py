@@ -134,7 +134,7 @@ class Loading:
             return {}
 
     def _of_files(self, entity: str, tenant: Any) -> Iterator[Record]:
-        where = {f"{FILE_FIELD}.path": {"$exists": True}}
+        where = {f".{FILE_FIELD}.path": {"$exists": True}}
         page: list[Record] = []
         while page := self._records.list(
             entity, where=where, tenant=tenant, limit=PAGE, after=page[-1] if page else None, **self._within

@@ -16,7 +16,7 @@ from ..orm.callers import connection_within
 from ..search.ordering import Sort, by_fields, read_sort
 from ..search.sources import StoredFields
 from ..stores.catalog import Entity, active
-from ..stores.filters import path_of
+from ..stores.paths import path_of
 from ..stores.refs import ids_by_tenant
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref
@@ -157,7 +157,8 @@ class Sorted:
         if end is not None and after is not None:
             refs.append(end)
             for sort, of_field in zip(self.sorts, values, strict=True):
-                of_field[end] = value_at(after.data, path_of(sort.field, fields))
+                path = path_of(sort.field, fields)
+                of_field |= read.ordered(path, {end: value_at(after.data, path)})
         refs.sort(key=lambda ref: (ref.id, ref.tenant, ref is end))
         ordered = by_fields(refs, values, self.sorts, sort_key(self.index.store.language))
         return ordered if end is None else ordered[ordered.index(end) + 1 :]

@@ -1,4 +1,5 @@
-"""Checks records as they are given, and chooses those to write. Pure. Imports `errors`, `content` and `stores`."""
+"""Checks records as they are given, and chooses those to write. Pure. Imports `errors`, `moments`, `content` and
+`stores`."""
 
 import math
 import uuid
@@ -7,7 +8,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from ..content import check_id, check_tenant, normalize
 from ..errors import InvalidInput, InvalidRecord, RecordExists, TenantRequired, seen
+from ..moments import is_in_years, read_moment
 from ..stores.catalog import Entity
+from ..stores.paths import DATETIME, Path, field_path
 
 OnConflict = Literal["error", "replace", "ignore", "merge"]
 ON_CONFLICT: tuple[str, ...] = get_args(OnConflict)
@@ -22,6 +25,7 @@ MAX_BITS = 1024
 TYPES: Mapping[str, tuple[type, ...]] = {
     "any": (object,),
     "text": (str,),
+    DATETIME: (str,),
     "integer": (int,),
     "number": (int, float),
     "boolean": (bool,),
@@ -120,10 +124,12 @@ def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
         check_field(name)
         has_nul |= check_value(value, name, 1)
     for declared in entity.fields:
-        value = data.get(declared.name)
+        value = _value_of(data, field_path(declared.name, entity.filters))
         if declared.type != "any" and value is not None and not is_of_type(value, declared.type):
+            shown = ", a text such as 2026-01-31T12:30Z" if declared.type == DATETIME else ""
             raise InvalidRecord(
-                f"field {declared.name!r} is declared {declared.type}, this is {type(value).__name__} ({seen(value)})"
+                f"field {declared.name!r} is declared {declared.type}{shown}, this is {type(value).__name__} "
+                f"({seen(value)})"
             )
     return without_nul(data) if has_nul else data
 
@@ -182,9 +188,20 @@ def check_field(name: Any) -> str:
     return name
 
 
+def _value_of(data: Mapping[str, Any], path: Path) -> Any:
+    """What a path leads to; None where it leads to nothing."""
+    value: Any = data
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
 def is_of_type(value: Any, type_: str) -> bool:
     if isinstance(value, bool):
         return type_ == "boolean"
+    if type_ == DATETIME:
+        moment = read_moment(value) if isinstance(value, str) else None
+        return moment is not None and is_in_years(moment)
     return isinstance(value, TYPES[type_])
 
 

@@ -67,6 +67,7 @@ class RecordStore(Coroutines, FilesLoading, Reading):
         fields: Mapping[str, str] | None = None,
         tenant_field: str | None = None,
         boost: Boosts = (),
+        filters: str = "",
         exist_ok: bool = False,
         connection: Connection | None = None,
         session: "Session | None" = None,
@@ -74,11 +75,14 @@ class RecordStore(Coroutines, FilesLoading, Reading):
         """Declare an entity: `search` names its searchable fields, as a mapping with weights (whole numbers from 1 to
         10) or a `kameleon.Field` of options; `fields` maps a name to a type that is checked. `tenant_field` divides its
         records: the field whose value is a record's tenant, or "" where every call gives `tenant`. `boost` is that of
-        every search of it that gives none, of fields that are declared. Raises EntityExists; with `exist_ok` only
-        for an entity that is declared otherwise, whatever fields its records have added."""
+        every search of it that gives none, of fields that are declared. `filters` is an object of the records in which
+        the names of `where`, `sort`, `facets`, `limit_by` and `boost` begin: `fields={"metadata.year": "integer"}`
+        declares one of `filters="metadata"`, `year` names it, and `.title` is the record's own title. Raises
+        EntityExists; with `exist_ok` only for an entity that is declared otherwise, whatever fields its records have
+        added."""
         within = connection_within(self.index, connection, session, "acreate_entity")
         create = self._administering.create
-        return create(name, search, fields or {}, tenant_field, boost, within, exist_ok=exist_ok)
+        return create(name, search, fields or {}, tenant_field, boost, filters, within, exist_ok=exist_ok)
 
     def alter_entity(
         self,

@@ -12,6 +12,7 @@ from ..errors import Outdated, RecordExists
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.filters import parse_filter
+from ..stores.paths import FieldNames
 from ..stores.refs import ids_by_tenant
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref, Tenants
@@ -131,7 +132,7 @@ class StoredRows:
                 raise Outdated(f"records of {entity} were deleted meanwhile. Try again")
 
 
-def condition(index: Index, where: Mapping[str, Any] | None, fields: Collection[str] | None) -> ColumnElement[bool]:
+def condition(index: Index, where: Mapping[str, Any] | None, fields: FieldNames) -> ColumnElement[bool]:
     """`where` as a condition on `kdb_records.data`. Raises InvalidFilter."""
     parsed = parse_filter(where, fields)
     if parsed is None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ..boosts import Boost, ConditionBoost, FieldBoost, factor_bounds
 from ..forking import lazy
 from ..stores.catalog import Entity
-from ..stores.filters import Group, parse_filter, path_of
+from ..stores.filters import Group, parse_filter
+from ..stores.paths import FieldNames, path_of
 from ..stores.values import Probe, ValueAt
 
 if TYPE_CHECKING:
@@ -60,12 +61,12 @@ class StoredProbes:
     """What is read of a stored record, in one statement for the boosts of all entities; `fields` are those that a
     query's own may name. Raises InvalidFilter."""
 
-    def __init__(self, sets: BoostSets, fields: Collection[str], *, has_stored: bool) -> None:
+    def __init__(self, sets: BoostSets, fields: FieldNames, *, has_stored: bool) -> None:
         self.every: list[Probe] = []
         self._given: Sequence[tuple[Boost, int]] | None = None
         self._of: dict[str, Sequence[tuple[Boost, int]]] = {}
         if sets.given is None:
-            self._of = {name: self._placed(each.boosts, each.field_names) for name, each in sets.stored.items()}
+            self._of = {name: self._placed(each.boosts, each.names) for name, each in sets.stored.items()}
         elif has_stored:
             self._given = self._placed(sets.given, fields)
 
@@ -73,13 +74,13 @@ class StoredProbes:
         """The boosts of an entity's records, each with the place of its probe."""
         return self._of.get(entity, ()) if self._given is None else self._given
 
-    def _placed(self, boosts: Sequence[Boost], fields: Collection[str]) -> list[tuple[Boost, int]]:
+    def _placed(self, boosts: Sequence[Boost], fields: FieldNames) -> list[tuple[Boost, int]]:
         probes = [probe_of(boost, fields) for boost in boosts]
         self.every += [probe for place, probe in enumerate(probes) if probe not in (*self.every, *probes[:place])]
         return [(boost, self.every.index(probe)) for boost, probe in zip(boosts, probes, strict=True)]
 
 
-def probe_of(boost: Boost, fields: Collection[str]) -> Probe:
+def probe_of(boost: Boost, fields: FieldNames) -> Probe:
     """What is read of a stored record for its boost, whose field is among those that are declared. Raises
     InvalidFilter."""
     if isinstance(boost, FieldBoost):

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from ..boosts import Boost
 from ..stores.catalog import Entity
+from ..stores.paths import FieldNames
 from ..stores.protocols import Store
 from ..stores.values import Key
 from ..values import LegScore, Ref
@@ -49,17 +50,17 @@ def boosted(
 
 
 class Boosting:
-    """Of one ranking; `fields` are those that the searched entities of the record store declare."""
+    """Of one ranking; `fields` are the names of those of the searched entities of the record store."""
 
     def __init__(
-        self, store: Store, connection: Connection, query: Query, fields: Iterable[str], ranking: Ranking
+        self, store: Store, connection: Connection, query: Query, fields: FieldNames, ranking: Ranking
     ) -> None:
         self._store = store
         self._connection = connection
         self._query = query
         self._sets = query.boosts
         self._ranking = ranking
-        self._probes = StoredProbes(self._sets, set(fields), has_stored=query.has_stored)
+        self._probes = StoredProbes(self._sets, fields, has_stored=query.has_stored)
         self._now_ms = time.time() * 1000
         self._sought: set[Key] = set()
         self._refs: dict[Key, Ref] = {}

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from ..boosts import Boost
 from ..errors import UnknownEntity
 from ..stores.catalog import Entity
-from ..stores.filters import HAS_WORDS, Comparison, Filter, Group, parse_filter, path_of
+from ..stores.filters import HAS_WORDS, Comparison, Filter, Group, parse_filter
+from ..stores.paths import FieldNames, path_of
 from ..stores.values import Scope
 from .boost_sets import probe_of
 from .field_words import indexed
@@ -64,8 +65,8 @@ def _filter(query: Query, entities: Mapping[str, Entity]) -> Filter | None:
     return Group("$and", tuple(members)) if len(members) > 1 else next(iter(members), None)
 
 
-def _declared(query: Query, entities: Mapping[str, Entity], option: str) -> set[str]:
-    """The fields of the searched entities in the record store. Raises UnknownEntity."""
+def _declared(query: Query, entities: Mapping[str, Entity], option: str) -> FieldNames:
+    """The names of the fields of the searched entities in the record store. Raises UnknownEntity."""
     named = [name for name in query.entities if name not in query.of_classes]
     missing = [name for name in named if name not in entities]
     if missing or not (entities or query.shared):

@@ -1,23 +1,27 @@
 """Reads fields of records that are kept in several places: of mapped classes, each in its own table, and of the record
-store. Imports `boosts`, `facet_counts`, `values` and `stores`."""
+store. Imports `boosts`, `facet_counts`, `moments`, `values` and `stores`."""
 
+import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from ..boosts import Boost
 from ..facet_counts import FacetCounts
+from ..moments import instant_text, read_moment
 from ..stores.catalog import Entity
-from ..stores.counting import Members, keys_of
-from ..stores.filters import path_of
+from ..stores.counting import KINDS, Members, keys_of
+from ..stores.paths import FieldNames, Path, path_of, together
 from ..stores.protocols import Fields, Records
 from ..stores.values import Key, Matches
 from ..values import Ref
 from .query import Query
+
+T = TypeVar("T")
 
 VALUES_OF_EACH = 10_000
 """Bounds the values that are counted in one of several places, so that few of their sums are too small. Chosen, not
@@ -89,28 +93,36 @@ class Sources:
 
 
 class StoredFields:
-    """The fields of the record store, whose names may have dots: `declared` are those of the searched entities, None
-    for any."""
+    """The fields of the record store, whose names may have dots: `declared` are those of the searched entities. Texts
+    of fields that are declared datetime are ordered, counted and compared as the instants that they are."""
 
-    def __init__(self, records: Records, declared: Collection[str] | None) -> None:
+    def __init__(self, records: Records, declared: FieldNames) -> None:
         self._records = records
         self._declared = declared
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
-        return self._records.values(connection, refs, path_of(field, self._declared))
+        path = path_of(field, self._declared)
+        return self.ordered(path, self._records.values(connection, refs, path))
 
     def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
-        return self._records.values_among(connection, matches, path_of(field, self._declared))
+        path = path_of(field, self._declared)
+        return self.ordered(path, self._records.values_among(connection, matches, path))
 
     def members(self, connection: Connection, records: Mapping[Key, Ref], field: str) -> Mapping[Key, Members]:
-        values = self._records.values_of(connection, list(records), path_of(field, self._declared))
+        path = path_of(field, self._declared)
+        values = self._records.values_of(connection, list(records), path)
+        if path in self._declared.moments:
+            values = {key: instant_text(value) for key, value in values.items()}
         return {key: members for key, value in values.items() if (members := keys_of(value))}
 
     def facets(
         self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
     ) -> dict[str, list[tuple[Any, int]]]:
         paths = [path_of(field, self._declared) for field in fields]
-        return dict(zip(fields, self._records.facets(connection, matches, paths, limit), strict=True))
+        has_moments = not self._declared.moments.isdisjoint(paths)
+        found = self._records.facets(connection, matches, paths, sys.maxsize if has_moments else limit)
+        counts = [self._counted(path, each)[:limit] for path, each in zip(paths, found, strict=True)]
+        return dict(zip(fields, counts, strict=True))
 
     def count_each(
         self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
@@ -119,6 +131,21 @@ class StoredFields:
 
     def days(self, connection: Connection, matches: Matches, field: str) -> Mapping[date, int]:
         return self._records.days(connection, matches, path_of(field, self._declared))
+
+    def ordered(self, path: Path, values: Mapping[T, Any]) -> Mapping[T, Any]:
+        """The values, of datetimes the milliseconds; those that were stored before the field was declared may be none,
+        and have no order."""
+        if path not in self._declared.moments:
+            return values
+        moments = {key: read_moment(value) for key, value in values.items() if isinstance(value, str)}
+        return {key: moment.ms for key, moment in moments.items() if moment is not None}
+
+    def _counted(self, path: Path, counts: list[tuple[Any, int]]) -> list[tuple[Any, int]]:
+        """The counts with those of one instant summed, the greatest first."""
+        if path not in self._declared.moments:
+            return counts
+        summed = FacetCounts((instant_text(value), count) for value, count in counts)
+        return sorted(summed.items(), key=lambda pair: (-pair[1], KINDS[type(pair[0])], pair[0]))
 
 
 def fields_of(query: Query, records: Records, entities: Mapping[str, Entity]) -> Fields:
@@ -136,6 +163,6 @@ def searched(query: Query, entities: Mapping[str, Entity]) -> list[Entity]:
     return [entities[name] for name in query.entities if name in entities and name not in query.of_classes]
 
 
-def names_of(query: Query, entities: Mapping[str, Entity]) -> set[str]:
-    """The fields that stored records of what is searched may have, and those that are searched with them."""
-    return {name for entity in searched(query, entities) for name in entity.field_names} | query.shared
+def names_of(query: Query, entities: Mapping[str, Entity]) -> FieldNames:
+    """The names of fields that stored records of what is searched may have, and those that are searched with them."""
+    return together((entity.names for entity in searched(query, entities)), query.shared)

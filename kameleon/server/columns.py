@@ -22,7 +22,7 @@ def check_columns(options: Mapping[str, Any], *entities: object) -> None:
         return
     names = chain(names_in(options.get("where"), texts=False), *(names_in(options.get(name)) for name in BY_NAME))
     for name in names:
-        if is_secret_column(name):
+        if is_secret_column(name.replace("\\", "")):
             raise InvalidFilter(f"{seen(name)} is named as a secret: no filter, facet or order of this server takes it")
 
 

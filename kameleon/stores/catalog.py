@@ -15,6 +15,7 @@ from ..content import PLAIN, Field
 from ..errors import redacted
 from ..values import BUILDING, Generation, Noise
 from .own_connections import is_own
+from .paths import FieldNames, declared_names, is_nested
 from .protocols import Store
 from .settings import CURATION
 from .tables import indexed_fields, read_document
@@ -29,8 +30,8 @@ DESCRIBED = tuple(field.name for field in fields(Generation))
 
 @dataclass(frozen=True, slots=True)
 class DeclaredField:
-    """`type` is any, text, integer, number, boolean, list or object; any is not checked. `search` is how it is
-    searched, None for a field that is not. One that `is_empty` was null in every record."""
+    """`type` is one of `records.rows.TYPES`. `search` is how it is searched, None for a field that is not. One that
+    `is_empty` was null in every record."""
 
     name: str
     type: str = "any"
@@ -47,13 +48,14 @@ class Entity:
     """An entity of the record store. `fields` in the order they were declared or first seen. `tenant_field` is the one
     that names a record's tenant, "" where each call does; None of an entity without tenants. One that `is_inferred` was
     made from records: the texts of fields that come later are searched. `boosts` are those of each search that gives
-    none."""
+    none. `filters` is the object in which names of fields begin, empty for the record itself."""
 
     name: str
     fields: tuple[DeclaredField, ...] = ()
     tenant_field: str | None = None
     is_inferred: bool = False
     boosts: tuple[Boost, ...] = ()
+    filters: str = ""
 
     @property
     def has_tenants(self) -> bool:
@@ -65,7 +67,13 @@ class Entity:
 
     @property
     def field_names(self) -> tuple[str, ...]:
-        return tuple(field.name for field in self.fields)
+        """Those of the record itself."""
+        return tuple(field.name for field in self.fields if not is_nested(field.name, self.filters))
+
+    @property
+    def names(self) -> FieldNames:
+        """Those that filters, facets, orders and boosts may have."""
+        return declared_names({field.name: field.type for field in self.fields}, self.filters)
 
 
 class Registry(NamedTuple):
@@ -342,6 +350,8 @@ def as_definition(entity: Entity) -> dict[str, Any]:
         definition["inferred"] = True
     if entity.boosts:
         definition["boost"] = [boost.as_json() for boost in entity.boosts]
+    if entity.filters:
+        definition["filters"] = entity.filters
     return definition
 
 
@@ -354,13 +364,11 @@ def _as_dict(field: DeclaredField) -> dict[str, Any]:
 
 def entity_of(name: str, definition: Mapping[str, Any]) -> Entity:
     """Makes an entity of its definition, which may lack what was added to definitions later."""
-    fields = tuple(map(_field_of, definition["fields"]))
+    named = definition["fields"]
+    fields = tuple(DeclaredField(f["name"], f["type"], _search_of(f), f.get("empty", False)) for f in named)
     boosts = read_boosts(definition.get("boost", ()))
-    return Entity(name, fields, definition.get("tenant_field"), definition.get("inferred", False), boosts)
-
-
-def _field_of(field: Mapping[str, Any]) -> DeclaredField:
-    return DeclaredField(field["name"], field["type"], _search_of(field), field.get("empty", False))
+    tenant_field, is_inferred = definition.get("tenant_field"), definition.get("inferred", False)
+    return Entity(name, fields, tenant_field, is_inferred, boosts, definition.get("filters", ""))
 
 
 def _search_of(field: Mapping[str, Any]) -> Field | None:

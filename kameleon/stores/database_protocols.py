@@ -9,6 +9,7 @@ from sqlalchemy import Connection, FromClause
 
 from ..values import Generation, Ref, Sizes, Tenants
 from .old_tables import OldTables
+from .paths import Path
 from .values import Fault, Key
 
 
@@ -110,7 +111,7 @@ class Schema(Protocol):
     def embedding_tables(self, connection: Connection) -> set[int]:
         """Returns the numbers of the generations that have a table with embeddings, registered or not."""
 
-    def index_fields(self, connection: Connection, names: Sequence[str]) -> None:
+    def index_fields(self, connection: Connection, paths: Sequence[Path]) -> None:
         """Creates the missing indexes that filters on these fields of the record store use, where the database can."""
 
     def distribute(self, connection: Connection, generations: Sequence[Generation], by: str = "record_id") -> list[str]:

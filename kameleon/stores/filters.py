@@ -19,13 +19,16 @@ from typing import Any
 from uuid import UUID
 
 from ..errors import InvalidFilter, seen
-from ..moments import DATE, Moment, moment_of, read_date
+from ..moments import DATE, Moment, moment_of, read_date, read_moment
 from ..values import Bucket
+from .paths import ANY, FieldNames, Path, path_of
 from .patterns import PATTERNS, check_pattern
 
 LISTS = ("$any", "$all")
 ON_FIELDS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$contains", *PATTERNS, *LISTS)
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
+INSTANT = ("$eq", "$ne", "$in", "$nin", *ORDERED)
+"""The operators by which a field that is declared datetime is compared as an instant."""
 HAS_WORDS = "has words"
 COMPARISONS = (*ON_FIELDS, "$between", "$not")
 GROUPS = ("$and", "$or", "$not")
@@ -41,7 +44,7 @@ LEAST_WHOLE, MOST_WHOLE = -(2**63) + 1, 2**63 - 1
 class Comparison:
     """`operator` is one of ON_FIELDS, or HAS_WORDS for a query's `field:word`."""
 
-    path: tuple[str, ...]
+    path: Path
     operator: str
     value: Any
 
@@ -59,19 +62,19 @@ Filter = Comparison | Group
 
 def parse_filter(
     where: Mapping[str, Any] | None,
-    fields: Collection[str] | None = None,
+    names: FieldNames = ANY,
     read: Callable[[Any], Any] | None = None,
 ) -> Filter | None:
-    """Parses `where`, None for no condition. `fields`, if given, are the names a path may begin with; `read` converts
-    what is compared, to JSON's values by default. Raises InvalidFilter."""
+    """Parses `where`, None for no condition. `names` are those that paths may have; `read` converts what is compared,
+    to JSON's values by default. Raises InvalidFilter."""
     if where is None or where == {}:
         return None
-    return _Parser(fields, read or plain).group(where, 0)
+    return _Parser(names, read or plain).group(where, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Parser:
-    fields: Collection[str] | None
+    names: FieldNames
     read: Callable[[Any], Any]
 
     def group(self, where: Any, depth: int) -> Filter:
@@ -100,14 +103,14 @@ class _Parser:
                 f"unknown operator {seen(key)}. Known: {', '.join(GROUPS)}; on a field {', '.join(COMPARISONS)}"
             )
         else:
-            path = ID if (key,) == ID else path_of(key, self.fields)
+            path = ID if (key,) == ID else path_of(key, self.names)
             yield from self._comparisons(path, value, depth)
 
     def _comparisons(self, path: tuple[str, ...], value: Any, depth: int) -> Iterator[Filter]:
         value = value.filter if isinstance(value, Bucket) else value
         names = value if isinstance(value, Mapping) and not is_date(value) else ()
         if not any(isinstance(name, str) and name.startswith("$") for name in names):
-            yield Comparison(path, "$eq", self.read(value))
+            yield self._compared(path, "$eq", self.read(value))
             return
         for operator, operand in value.items():
             if operator not in COMPARISONS:
@@ -117,11 +120,15 @@ class _Parser:
                 yield Group("$not", (all_of(self._comparisons(path, operand, depth + 1)),))
             elif operator == "$between":
                 low, high = self._ends(operand)
-                yield Comparison(path, "$gte", low)
-                yield Comparison(path, "$lte", high)
+                yield self._compared(path, "$gte", low)
+                yield self._compared(path, "$lte", high)
             else:
                 operator = "$nin" if operator == "$not" else operator
-                yield Comparison(path, operator, self._operand(operator, operand))
+                yield self._compared(path, operator, self._operand(operator, operand))
+
+    def _compared(self, path: Path, operator: str, value: Any) -> Comparison:
+        is_moment = path in self.names.moments and operator in INSTANT
+        return Comparison(path, operator, as_moment(path, value) if is_moment else value)
 
     def _ends(self, value: Any) -> tuple[Any, Any]:
         if not isinstance(value, list | tuple) or len(value) != 2:
@@ -148,6 +155,19 @@ class _Parser:
         return self.read(value)
 
 
+def as_moment(path: Path, value: Any) -> Any:
+    """What a field that is declared datetime is compared with. Raises InvalidFilter."""
+    if isinstance(value, list):
+        return [as_moment(path, one) for one in value]
+    found = read_moment(value) if isinstance(value, str) else value
+    if value is None or isinstance(found, Moment):
+        return found
+    raise InvalidFilter(
+        f"{path[-1]!r:.80} is declared datetime, which compares with dates and texts such as 2026-01-31T12:30Z, not "
+        f"{seen(value)}"
+    )
+
+
 def all_of(members: Iterable[Filter]) -> Filter:
     listed = tuple(members)
     return listed[0] if len(listed) == 1 else Group("$and", listed)
@@ -163,22 +183,6 @@ def _check_members(operator: str, value: Collection[Any]) -> None:
     whole = next((one for one in value if is_list(one) or (isinstance(one, Mapping) and not is_date(one))), None)
     if whole is not None:
         raise InvalidFilter(f"{operator} takes a list of single values, of which none is {seen(whole)}")
-
-
-def path_of(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
-    """Splits a dotted path into names, the first of them one of `fields`: the longest that is, where a field's own name
-    has dots. Raises InvalidFilter."""
-    path = names = tuple(key.split("."))
-    begins = (".".join(names[:end]) for end in range(len(names), 1, -1)) if fields is not None else ()
-    if (longest := next((name for name in begins if name in (fields or ())), None)) is not None:
-        path = (longest, *names[longest.count(".") + 1 :])
-    if fields is not None and path[0] not in fields:
-        raise InvalidFilter(f"unknown field {path[0]!r:.80}. Known: {', '.join(sorted(fields)) or 'none'}")
-    if not all(path) or set('"\\') & set(key) or not key.isprintable():
-        raise InvalidFilter(
-            f"{seen(key, 80)} is no field: a path is printable names joined by single dots, without quotes"
-        )
-    return path
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -286,10 +290,10 @@ def counting(
     conditions: Sequence[Mapping[str, Any]],
     binds: Mapping[str, Any],
     comparison: Callable[[Comparison, dict[str, Any]], str],
-    fields: Collection[str] | None = None,
+    fields: FieldNames = ANY,
 ) -> tuple[str, dict[str, Any]]:
-    """Renders a count of the rows that each of the conditions holds for, and all binds; `fields` as in
-    `parse_filter`."""
+    """Renders a count of the rows that each of the conditions holds for, and all binds; `fields` are the names that
+    paths may have."""
     all_binds = dict(binds)
     parsed = [parse_filter(each, fields) or Group("$and", ()) for each in conditions]
     counts = [f"count(CASE WHEN {condition(each, all_binds, comparison)} THEN 1 END)" for each in parsed]

@@ -3,7 +3,7 @@
 A store keeps no transaction of its own: every method works on the connection that it is given.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -17,6 +17,7 @@ from .counting import Members
 from .database_protocols import Connections, Health, Policies, Schema
 from .filters import Filter
 from .marking import Marking, Trigger
+from .paths import ANY, FieldNames
 from .search_protocols import Postings, Scopes, ServerTerms, Vectors
 from .settings import Settings
 from .tables import Tables
@@ -276,9 +277,9 @@ class Records(Protocol):
         connection: Connection,
         matches: Matches,
         conditions: Sequence[Mapping[str, Any]],
-        fields: Collection[str] | None = None,
+        fields: FieldNames = ANY,
     ) -> Sequence[int]:
-        """As `Fields`; `fields` are the names that a path may begin with."""
+        """As `Fields`; `fields` are the names that paths may have."""
 
     def days(self, connection: Connection, matches: Matches, path: Sequence[str]) -> Mapping[date, int]:
         """As `Fields`."""

@@ -39,6 +39,7 @@ from ..errors import SchemaMismatch
 from .keyword_tables import KeywordTables
 from .keyword_tables import key as key
 from .names import NAMES, Names, named
+from .paths import Path, field_path
 
 SCHEMA_VERSION = 11
 COMPARED = ("text", "integer", "number", "boolean")
@@ -62,9 +63,11 @@ def dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def indexed_fields(definition: Mapping[str, Any]) -> list[str]:
+def indexed_fields(definition: Mapping[str, Any]) -> list[Path]:
     """Returns the declared fields that filters compare with one value: typed, and not searchable."""
-    return [f["name"] for f in definition["fields"] if f["type"] in COMPARED and not f["searchable"]]
+    root = definition.get("filters", "")
+    named = (f["name"] for f in definition["fields"] if f["type"] in COMPARED and not f["searchable"])
+    return [field_path(name, root) for name in named]
 
 
 def check_version(version: str | None) -> None:

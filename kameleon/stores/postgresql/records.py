@@ -1,6 +1,6 @@
 """The record store's table in PostgreSQL: JSONB. Imports `values` and `moments`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -12,6 +12,7 @@ from ...moments import day_of
 from ...values import Ref
 from ..counting import most_frequent
 from ..filters import Filter, condition, counting
+from ..paths import ANY, FieldNames
 from ..tables import Tables
 from ..values import Matches, Probe, Probed, ValueAt, bound
 from . import copy as binary
@@ -76,7 +77,7 @@ class PostgreSQLRecords:
         connection: Connection,
         matches: Matches,
         conditions: Sequence[Mapping[str, Any]],
-        fields: Collection[str] | None = None,
+        fields: FieldNames = ANY,
     ) -> Sequence[int]:
         counts, binds = counting(conditions, matches.binds, comparison, fields)
         statement, plain = bound(self._templates.text(field_sql.COUNT_EACH, counts=counts, matches=matches.sql), binds)

@@ -14,6 +14,7 @@ from sqlalchemy.schema import CreateSchema
 from ...errors import StorageError, VectorsUnavailable
 from ...values import Generation
 from ..old_tables import OldTables
+from ..paths import Path
 from ..settings import Settings
 from ..tables import Tables, check_version, known_entities
 from . import citus, dropping, terms
@@ -168,7 +169,7 @@ class PostgreSQLSchema:
 
     # fields, servers
 
-    def index_fields(self, connection: Connection, names: Sequence[str]) -> None:
+    def index_fields(self, connection: Connection, paths: Sequence[Path]) -> None:
         """A filter is a jsonpath, for which there is no index: it reads the records of its entities."""
 
     def distribute(self, connection: Connection, generations: Sequence[Generation], by: str = "record_id") -> list[str]:

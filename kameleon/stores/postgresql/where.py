@@ -215,7 +215,7 @@ def number(value: str, wanted: float) -> str:
 
 def has_words(document: str, path: tuple[str, ...], words: str, binds: dict[str, Any]) -> str:
     """Whether a text or a number in the field holds the words as whole ones."""
-    inner = bind(binds, "strict $" + "".join(f'."{name}"' for name in path) + ".**")
+    inner = bind(binds, "strict $" + "".join(f".{dump(name)}" for name in path) + ".**")
     quoted = "".join(rf"\{c}" if c.isascii() and not c.isalnum() else c for c in words)
     before, after = (end.isascii() and end.isalnum() for end in (words[0], words[-1]))
     pattern = bind(binds, (START if before else "") + quoted + (END if after else ""))

@@ -1,7 +1,7 @@
 """The record store's table in SQLite: JSON as text. Imports `values` and `moments`."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -13,6 +13,7 @@ from ...values import Ref
 from ..counting import most_frequent
 from ..filters import Filter, bind, condition, counting
 from ..names import Names
+from ..paths import ANY, FieldNames
 from ..tables import dump, parts
 from ..values import Matches, Probe, Probed, ValueAt, bound
 from . import statements as sql
@@ -76,7 +77,7 @@ class SQLiteRecords:
         connection: Connection,
         matches: Matches,
         conditions: Sequence[Mapping[str, Any]],
-        fields: Collection[str] | None = None,
+        fields: FieldNames = ANY,
     ) -> Sequence[int]:
         counts, binds = counting(conditions, matches.binds, comparison, fields)
         statement, plain = bound(text(self._names(sql.COUNT_EACH).format(counts=counts, matches=matches.sql)), binds)

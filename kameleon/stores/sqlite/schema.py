@@ -12,6 +12,7 @@ from ...errors import StorageError
 from ...values import Generation
 from ..names import Names
 from ..old_tables import OldTables
+from ..paths import Path
 from ..settings import Settings
 from ..tables import Tables, check_version, indexed_fields, known_entities
 from . import statements as sql
@@ -82,11 +83,12 @@ class SQLiteSchema:
 
     # fields, servers
 
-    def index_fields(self, connection: Connection, names: Sequence[str]) -> None:
+    def index_fields(self, connection: Connection, paths: Sequence[Path]) -> None:
         """Entities share the index of a field of one name."""
-        for name in names:
-            if is_plain(name):
-                connection.exec_driver_sql(self._names(sql.FIELD_INDEX).format(name=name, path=indexed_path(name)))
+        for path in paths:
+            if all(map(is_plain, path)):
+                made = self._names(sql.FIELD_INDEX).format(name=".".join(path), path=indexed_path(path))
+                connection.exec_driver_sql(made)
 
     def distribute(self, connection: Connection, generations: Sequence[Generation], by: str = "record_id") -> list[str]:
         raise StorageError("SQLite is one file on one machine. PostgreSQL with Citus can be distributed")

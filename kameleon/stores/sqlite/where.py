@@ -35,9 +35,9 @@ def is_plain(name: str) -> bool:
     return name.isascii() and name.isidentifier()
 
 
-def indexed_path(name: str) -> str:
+def indexed_path(path: Sequence[str]) -> str:
     """Renders a literal: an index is used where the query has its expression word for word."""
-    return f"""'$."{name}"'"""
+    return f"'{json_path(path)}'"
 
 
 def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA, *, is_of_tenant: bool = False) -> str:
@@ -46,7 +46,7 @@ def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA
         return "0" if compared.operator == "$in" else "1"
     if compared.path == ID and compared.operator != HAS_WORDS and document == DATA:
         return on_id(compared, binds)
-    path = indexed_path(compared.path[0]) if len(compared.path) == 1 and is_plain(compared.path[0]) else ""
+    path = indexed_path(compared.path) if all(map(is_plain, compared.path)) else ""
     field = Field(document, path or bind(binds, json_path(compared.path)), is_of_tenant)
     match compared.operator:
         case "$eq":
@@ -116,7 +116,10 @@ def json_text(document: str, path: Sequence[str], binds: dict[str, Any]) -> str:
 
 
 def json_path(names: Sequence[str]) -> str:
-    return "$" + "".join(f'."{name}"' for name in names)
+    """Renders a path, whose names are compared with those of the document as JSON has them, escaped: those with a quote
+    cannot be in quotes."""
+    escaped = (name.replace("\\", "\\\\").replace('"', '\\"') for name in names)
+    return "$" + "".join(f".{name}" if '"' in name else f'."{name}"' for name in escaped)
 
 
 def holding(filter_: Filter, binds: dict[str, Any], *, is_of_tenant: bool = False) -> str:
