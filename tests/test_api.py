@@ -125,7 +125,7 @@ def writing(make: Make) -> TestClient:
     return TestClient(app(search, write=True), PLACE)
 
 
-STRUCTURED = ("where", "facets", "pin", "hide", "boost", "limit_by")
+STRUCTURED = ("where", "facets", "pin", "hide", "boost", "limit_by", "vector")
 
 
 def get(client: TestClient, path: str, **given: Any) -> Any:
