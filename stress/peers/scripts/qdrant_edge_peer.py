@@ -45,8 +45,9 @@ class QdrantEdge(Peer):
     def hybrid(self, question: Question) -> list[str]:
         dense = edge.Query.Nearest(question.vector.tolist(), "dense")
         words = edge.Query.Nearest(self.words.embed_query(question.text), "words")
+        fusion: Any = edge.Fusion.Rrf(60)
         prefetches = [edge.Prefetch(CANDIDATES, query) for query in (dense, words)]
-        return self._ids(edge.QueryRequest(LIMIT, query=edge.Fusion.Rrf(60), prefetches=prefetches, with_payload=True))
+        return self._ids(edge.QueryRequest(LIMIT, query=fusion, prefetches=prefetches, with_payload=True))
 
     def nearest(self, question: Question) -> list[str]:
         query = edge.Query.Nearest(question.vector.tolist(), "dense")
