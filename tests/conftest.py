@@ -513,7 +513,8 @@ def standing(search: SearchEngine) -> list[Any]:
     with search.engine.connect() as connection:
         tables = search.index.tables.metadata.sorted_tables
         counts = {table.name: connection.scalar(select(func.count()).select_from(table)) for table in tables}
-    return [shown, counts, search.get_status(), search.generations()]
+    status = [(one.entity, one.indexed, one.pending, one.failed) for one in search.get_status()]
+    return [shown, counts, status, search.generations()]
 
 
 @pytest.fixture

@@ -37,13 +37,13 @@ from kameleon.testing import HashProvider
 from kameleon.values import Ref
 from stress.workloads.models import Base, Note, assert_index_matches
 
-from .conftest import Make, ids, with_citus, with_namespaces
+from .conftest import Make, ids, with_citus
 
 RECORDS = [("Article", str(n), f"word{n} shared fox {n % 5}") for n in range(30)]
 OTHERS = [("Note", str(n), f"paint number{n}") for n in range(7)]
 
 
-@pytest.fixture(params=with_namespaces(*with_citus("sqlite", "sqlite-memory", "postgresql")))
+@pytest.fixture(params=with_citus("sqlite", "sqlite-memory", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -38,7 +38,7 @@ from stress.workloads.models import (
     index,
 )
 
-from .conftest import Make, ids, with_async, with_citus, with_namespaces
+from .conftest import Make, ids, with_async, with_citus
 
 JoinMode = Literal["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]
 JOIN_MODES: list[JoinMode] = ["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]
@@ -46,7 +46,7 @@ JOIN_MODES: list[JoinMode] = ["conditional_savepoint", "rollback_only", "control
 Maker = sessionmaker[Session]
 
 
-@pytest.fixture(params=with_namespaces(*with_async(*with_citus("sqlite", "sqlite-memory", "postgresql"))))
+@pytest.fixture(params=with_async(*with_citus("sqlite", "sqlite-memory", "postgresql")))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -12,12 +12,12 @@ from kameleon.errors import InvalidInput
 from kameleon.testing import HashProvider
 from stress.workloads.models import Animal, Article, Author, Base, Cat, Dog, Note, Place, Tag, assert_index_matches
 
-from .conftest import with_async, with_citus, with_namespaces
+from .conftest import with_async, with_citus
 
 Maker = sessionmaker[Session]
 
 
-@pytest.fixture(params=with_namespaces(*with_async(*with_citus("sqlite", "postgresql"))))
+@pytest.fixture(params=with_async(*with_citus("sqlite", "postgresql")))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -25,7 +25,7 @@ from kameleon.keywords import expanding
 from kameleon.stores.bm25 import K1, B, idf, times_weight
 from kameleon.testing import HashProvider
 
-from .conftest import SERVER_RANKED, Make, ids, with_namespaces
+from .conftest import SERVER_RANKED, Make, ids
 from .test_cli import Run, checked
 
 CITY = "nyc, New York, big apple"
@@ -34,7 +34,7 @@ PADDING = [f"page {n} about nothing" for n in range(12)]
 """Texts without any of the words, so that none is in half of the records."""
 
 
-@pytest.fixture(params=with_namespaces("sqlite", "postgresql", SERVER_RANKED))
+@pytest.fixture(params=["sqlite", "postgresql", SERVER_RANKED])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

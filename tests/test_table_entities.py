@@ -15,8 +15,6 @@ from kameleon.doctor import examine
 from kameleon.errors import InvalidInput, InvalidRecord, TenantRequired, UnknownEntity
 from kameleon.testing import HashProvider
 
-from .conftest import with_namespaces
-
 LIBRARY = (
     "CREATE TABLE poet (id integer PRIMARY KEY, name text, country varchar(2))",
     "CREATE TABLE label (id integer PRIMARY KEY, name text)",
@@ -30,7 +28,7 @@ LIBRARY = (
 )
 
 
-@pytest.fixture(params=with_namespaces("sqlite", "postgresql"))
+@pytest.fixture(params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -16,8 +16,6 @@ from kameleon.errors import InvalidInput
 from kameleon.testing import HashProvider
 from stress.workloads.models import index
 
-from .conftest import with_namespaces
-
 LIBRARY = (
     "CREATE TABLE writer (id INTEGER PRIMARY KEY, name TEXT, born INTEGER)",
     "CREATE TABLE topic (code VARCHAR(20) PRIMARY KEY, label TEXT)",
@@ -35,7 +33,7 @@ TEXTS = ["title", "writer.name", "volume_topic.topic.label"]
 Write = Callable[..., None]
 
 
-@pytest.fixture(params=with_namespaces("sqlite", "postgresql"))
+@pytest.fixture(params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

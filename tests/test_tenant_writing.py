@@ -24,7 +24,7 @@ from kameleon.orm.declaration import declared
 from kameleon.testing import HashProvider, assert_indexed, assert_not_indexed
 from kameleon.values import IndexStatus
 
-from .conftest import Make, ids, with_async, with_citus, with_namespaces
+from .conftest import Make, ids, with_async, with_citus
 
 
 class Base(DeclarativeBase):
@@ -116,7 +116,7 @@ Maker = sessionmaker[Session]
 Held = Callable[[], dict[tuple[str, str], tuple[str, str]]]
 
 
-@pytest.fixture(params=with_namespaces(*with_citus("sqlite", "postgresql")))
+@pytest.fixture(params=with_citus("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

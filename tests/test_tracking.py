@@ -35,8 +35,6 @@ from stress.workloads.models import (
     index,
 )
 
-from .conftest import with_namespaces
-
 Maker = sessionmaker[Session]
 
 SHOP = """
@@ -54,7 +52,7 @@ class Product(Base):
 """
 
 
-@pytest.fixture(params=with_namespaces("sqlite", "sqlite-vec", "postgresql"))
+@pytest.fixture(params=["sqlite", "sqlite-vec", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

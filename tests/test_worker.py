@@ -23,12 +23,12 @@ from kameleon.testing import HashProvider
 from kameleon.values import Generation
 from stress.workloads.models import Base, Note, assert_index_matches, index
 
-from .conftest import Make, with_citus, with_namespaces
+from .conftest import Make, with_citus
 
 Maker = sessionmaker[Session]
 
 
-@pytest.fixture(params=with_namespaces(*with_citus("sqlite", "postgresql")))
+@pytest.fixture(params=with_citus("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
