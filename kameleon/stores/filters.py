@@ -289,6 +289,16 @@ def condition(filter_: Filter, binds: dict[str, Any], comparison: Callable[[Comp
     return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["true"]) + ")"
 
 
+def holding(filter_: Filter, binds: dict[str, Any], comparison: Callable[[Comparison, dict[str, Any]], str]) -> str:
+    """Renders the same for a WHERE of its own, where NULL is false and the planner can use indexes."""
+    if isinstance(filter_, Comparison):
+        return comparison(filter_, binds)
+    if filter_.operator == "$not":
+        return condition(filter_, binds, comparison)
+    members = [holding(member, binds, comparison) for member in filter_.members]
+    return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["true"]) + ")"
+
+
 def counting(
     conditions: Sequence[Mapping[str, Any]],
     binds: Mapping[str, Any],
