@@ -103,6 +103,10 @@ def test_filters_are_of_the_metadata(store: KameleonVectorStore) -> None:
     assert ids(store.similarity_search("fox", filter={"pages": 2})) == ["c"]
     assert ids(store.similarity_search("fox", filter={"id": {"$in": ["b", "c"]}})) == ["c", "b"]
     assert store.similarity_search("fox", filter={"year": 1999}) == []
+    store.add_texts(["old fox"], [{"id": 7}])
+    assert store.similarity_search("fox", filter={"id": 7}) == []
+    (found,) = store.similarity_search("fox", filter={"$not": [{".metadata.id": None}, {"year": 1999}]})
+    assert found.metadata == {"id": 7}
 
 
 def test_documents_are_read_and_deleted_by_id(store: KameleonVectorStore) -> None:
