@@ -88,7 +88,8 @@ class KameleonDocumentStore(Adapter):
         try:
             report = self._call("insert", kept, on_conflict=ON_CONFLICT[policy.value], embeddings=embeddings)
         except RecordExists as error:
-            raise DuplicateDocumentError(str(error)) from error
+            stored = f"{str(error).partition('; ')[0]}; nothing of this call was stored"
+            raise DuplicateDocumentError(f"{stored}. To write it, policy=DuplicatePolicy.OVERWRITE or SKIP") from error
         return len(documents) - int(report.skipped)
 
     def delete_documents(self, document_ids: list[str]) -> None:

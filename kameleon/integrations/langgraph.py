@@ -142,7 +142,8 @@ def id_of(op: GetOp | PutOp) -> str:
 
 def as_item(record: Record, cls: type[base.Item] = base.Item, **options: Any) -> Any:
     data = record.data
-    times = {"created_at": record.created_at, "updated_at": data["updated_at"]}
+    updated = datetime.fromisoformat(data["updated_at"])  # the time of the put, before the record's
+    times: dict[str, Any] = {"created_at": min(record.created_at, updated), "updated_at": updated}
     return cls(namespace=data["namespace"][:-1].split("."), key=data["key"], value=data["value"], **times, **options)
 
 

@@ -93,15 +93,16 @@ class KameleonVectorStore(Adapter, types.BasePydanticVectorStore):
 def _asked(query: VectorStoreQuery, options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a search; those that are not of a search are taken out of `options`. Raises InvalidInput for a
     mode that there is not, or without what it needs."""
-    mode = MODES.get(query.mode.value)
+    name = types.VectorStoreQueryMode(query.mode).value
+    mode = MODES.get(name)
     text = "" if mode == "vector" else query.query_str
     if mode is None or text is None or (mode == "vector" and query.query_embedding is None):
         known = "default and mmr take query_embedding, sparse, text_search and hybrid query_str"
-        raise InvalidInput(f"this query of the mode {query.mode.value} cannot be answered: {known}")
+        raise InvalidInput(f"this query of the mode {name} cannot be answered: {known}")
     # A retriever of an index gives [] where its nodes are in the store alone.
     where = _where(query.filters, id=query.node_ids or None, ref_doc_id=query.doc_ids)
     tops = {"sparse": query.sparse_top_k, "hybrid": query.hybrid_top_k}
-    limit = tops.get(query.mode.value) or query.similarity_top_k
+    limit = tops.get(name) or query.similarity_top_k
     asked: dict[str, Any] = {"query": text, "mode": mode, "where": where, "limit": limit}
     threshold = options.pop("mmr_threshold", query.mmr_threshold)
     if mode != "keyword":
@@ -148,7 +149,7 @@ def _node(data: Mapping[str, Any], vector: Sequence[float] | None) -> BaseNode:
 
 
 def _result(query: VectorStoreQuery, hits: SearchResults) -> types.VectorStoreQueryResult:
-    by_vector = MODES[query.mode.value] == "vector"
+    by_vector = MODES[types.VectorStoreQueryMode(query.mode).value] == "vector"
     similarities = [(hit.similarity or 0.0) if by_vector else hit.score for hit in hits]
     nodes = [_node(hit.data or {}, hit.vector) for hit in hits]
     return types.VectorStoreQueryResult(nodes, similarities, [hit.id for hit in hits])
