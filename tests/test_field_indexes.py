@@ -1,12 +1,13 @@
 """The indexes on declared fields of stored records: which there are, and that queries use them."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import URL, Connection, create_engine, inspect, text
 
-from kameleon import RecordStore, SearchEngine
+from kameleon import RecordStore, SearchEngine, rebuild
 from kameleon.stores.filters import ORDERED, parse_filter
 from kameleon.stores.postgresql.scope import PostgreSQLScopes
 from kameleon.stores.sqlite.scope import SQLiteScopes
@@ -130,6 +131,27 @@ def test_indexes_that_another_writer_was_in_the_way_of_are_made_by_the_next_main
     search.admin.index_vectors()
     assert len(of_records(search) - none) == 1
     assert ids(search.search("x", where={"n": 5})) == ["1"]
+
+
+def test_an_imported_tenant_and_a_rebuilt_index_have_them(make: Callable[..., SearchEngine], tmp_path: Path) -> None:
+    search = make(HashProvider(8))
+    store = RecordStore(search)
+    store.create_entity("R", search=["text"], fields=FIELDS, filters="meta", tenant_field="")
+    store.insert("R", [stored(n) for n in range(3)], tenant="t")
+    there = of_records(search)
+    search.admin.export_tenant("t", tmp_path / "t.jsonl")
+    store.drop_entity("R")
+    assert of_records(search) == set()
+    assert search.admin.import_tenant(tmp_path / "t.jsonl").records == 3
+    assert of_records(search) == there
+    index = store.index
+    with index.transaction() as connection:
+        meta = index.tables.meta
+        connection.execute(meta.update().where(meta.c.key == "schema_version").values(value="10"))
+    assert rebuild(search.engine, namespace=index.tables.names.namespace).is_done
+    found = make(HashProvider(8))
+    assert of_records(found) == there
+    assert ids(found.for_tenant("t").search("x", where={".at": "2026-01-01T01:02+01:00", "kind": "k2"})) == ["2"]
 
 
 ODD: list[Any] = [
