@@ -1,8 +1,9 @@
 """Pools for a SQLite database in memory, which is gone with its connection: one, that all take in turn. Imports
 `errors`.
 
-What this takes of SQLAlchemy that is private: `Pool._do_return_conn`, `QueuePool._queue_class` and `_is_asyncio`, and
-`_ConnectionFairy._checkout_existing`, by which its `SingletonThreadPool` gives a thread its connection again.
+What this takes of SQLAlchemy that is private: `Pool._do_return_conn` and `_create_connection`, `QueuePool._queue_class`
+and `_is_asyncio`, `_ConnectionRecord`, and `_ConnectionFairy._checkout_existing`, by which its `SingletonThreadPool`
+gives a thread its connection again.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from weakref import ref
 from sqlalchemy import Pool, QueuePool
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool.base import _ConnectionRecord
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 from sqlalchemy.util.queue import Empty
@@ -44,12 +46,33 @@ _held: ContextVar[tuple[Holding, ...]] = ContextVar("kameleon_held", default=())
 """What this context took and has not given back; `asyncio.to_thread` and tasks begin with a copy."""
 
 
+class KeptConnection(_ConnectionRecord):
+    """The connection of a pool, which no interrupt, cancellation or age closes, as SQLAlchemy would: it is the
+    database. What was begun on it then is rolled back before it is taken again."""
+
+    is_interrupted = False
+
+    def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
+        self.is_interrupted = True
+
+    def get_connection(self) -> Any:
+        if self.dbapi_connection is None:
+            return super().get_connection()
+        if self.is_interrupted:
+            self.dbapi_connection.rollback()
+            self.is_interrupted = False
+        return self.dbapi_connection
+
+
 class TakesTurns(Pool):
     """Whoever takes the connection waits until another has given it back, but never for itself, nor for what called it
     as `asyncio.to_thread` does. While no transaction is open, the thread that has the connection gets it again."""
 
     blocks = True
     """Whether a thread that waits does nothing else."""
+
+    def _create_connection(self) -> KeptConnection:
+        return KeptConnection(self)
 
     @property
     def lender(self) -> "OneConnection":
