@@ -246,11 +246,14 @@ class BorrowingPool(_Driven, TakesTurns):
             (lender, taken), self._taken = self._taken, None
             lender._do_return_conn(taken)
 
+    def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
+        """The connection is the application's to close."""
+        connection.rollback()
+
     def recreate(self) -> "BorrowingPool":
         return BorrowingPool(self._given, **self._options)
 
     def dispose(self) -> None:
-        """The connection is the application's to close."""
         self._record = self._target = None
 
 

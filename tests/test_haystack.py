@@ -89,6 +89,23 @@ def test_texts_that_are_dates_are_compared_as_the_moments_that_they_are(store: K
         store.filter_documents({**later, "value": True})
 
 
+def test_the_operators_of_pgvectors_store_are_known(store: KameleonDocumentStore) -> None:
+    tags = {"d": ["a", "b"], "e": ["a", "c"], "f": "a", "g": {"a": 1}}
+    store.write_documents([Document(id=id_, meta={"tags": value}) for id_, value in tags.items()])
+
+    def found(field: str, operator: str, value: object) -> str:
+        filters = {"field": field, "operator": operator, "value": value}
+        return "".join(document.id for document in store.filter_documents(filters))
+
+    assert found("content", "like", "red%") == "ac"
+    assert found("content", "like", "lazy d__") == "b"
+    assert found("content", "not like", "%dog") == "adefg"
+    assert found("meta.tags", "array_contains", ["a", "b"]) == "d"
+    assert found("meta.tags", "array_overlaps", ["a"]) == "de"
+    with pytest.raises(FilterError, match="compares with a list"):
+        found("meta.tags", "array_overlaps", "a")
+
+
 def test_what_needs_filters_refuses_none(store: KameleonDocumentStore) -> None:
     with pytest.raises(FilterError, match="delete_all_documents"):
         store.delete_by_filter({})

@@ -189,7 +189,6 @@ def test_every_answer_restricts_the_browser(notes: SearchEngine, path: str) -> N
         {"cookie": f"{Sessions(TOKEN).cookie}={Sessions(TOKEN + 'x').session()}"},
         {"cookie": f"{Sessions(TOKEN).cookie}=1{Sessions(TOKEN).session()}"},
     ],
-    ids=str,
 )
 def test_without_the_token_nothing_is_answered(notes: SearchEngine, headers: dict[str, str]) -> None:
     given = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]

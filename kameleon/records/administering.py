@@ -68,6 +68,7 @@ class Administering:
         def attempt(connection: Connection) -> int:
             self._note_boosts(connection, self._changed(connection, name))
             drop_entity(self._index, connection, name)
+            self._catalog.index_fields(connection)
             count = connection.execute(delete(self._rows.table).where(self._rows.table.c.entity_name == name)).rowcount
             entities = self._index.tables.entities
             connection.execute(delete(entities).where(entities.c.name == name))
