@@ -169,7 +169,7 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.Monk
         "both": ["b"],
     }
     for one in (store, vars(loaded.get_component("both"))["document_store"]):
-        one.search.engine.dispose()
+        one.engine.engine.dispose()
 
 
 def test_an_engine_or_a_password_is_not_saved(search: SearchEngine) -> None:
