@@ -83,6 +83,7 @@ def on_calling_loop(loop: asyncio.AbstractEventLoop, verb: Callable[..., Awaitab
     """What the verb returns, awaited on the loop while this thread waits. Raises RuntimeError where the loop stops."""
 
     async def called() -> T:
+        _calling.set(None)  # a plain call of what is awaited would wait for its own loop
         return await verb(*args)
 
     future = asyncio.run_coroutine_threadsafe(called(), loop)

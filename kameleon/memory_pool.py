@@ -95,7 +95,7 @@ class TakesTurns(Pool):
 
 
 class OneConnection(TakesTurns, QueuePool):
-    """The pool of an engine for threads. A connection that SQLAlchemy would replace, one never given back or
+    """The pool of an engine for threads. A connection that SQLAlchemy would replace, as it was never given back or is
     older than `pool_recycle`, is rolled back and used again."""
 
     def __init__(self, creator: Any, pool_size: int = 1, max_overflow: int = 0, **options: Any) -> None:
@@ -185,7 +185,8 @@ class OneAsyncConnection(OneConnection):
 
 
 def keep_connection(context: ExceptionContext) -> None:
-    """A listener of `handle_error`: SQLAlchemy would close a connection whose statement is cancelled or interrupted."""
+    """A listener for `handle_error`: SQLAlchemy would close the connection of a statement that is cancelled or
+    interrupted."""
     if not isinstance(context.original_exception, Exception):
         context.is_disconnect = False
 

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("haystack")
 
 from haystack import Document, Pipeline
+from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy, FilterPolicy
 from haystack.errors import FilterError
 from haystack.utils import Secret
@@ -169,7 +170,7 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.Monk
         "both": ["b"],
     }
     for one in (store, vars(loaded.get_component("both"))["document_store"]):
-        one.search.engine.dispose()
+        one.engine.engine.dispose()
 
 
 def test_an_engine_or_a_password_is_not_saved(search: SearchEngine) -> None:
@@ -186,3 +187,10 @@ def test_more_documents_than_a_statement_reads_come_with_their_embeddings(make: 
     assert store.filter_documents() == documents
     assert store.count_documents_by_filter({"field": "meta.n", "operator": ">=", "value": 1000}) == 1
     assert store.get_metadata_field_min_max("n") == {"min": 0, "max": 1000}
+
+
+def test_an_id_that_is_taken_is_refused_with_the_policies(search: SearchEngine) -> None:
+    store = KameleonDocumentStore(search)
+    store.write_documents([Document(id="a", content="fox")])
+    with pytest.raises(DuplicateDocumentError, match=r"'a' already; .* policy=DuplicatePolicy\.OVERWRITE or SKIP"):
+        store.write_documents([Document(id="a", content="dog")])

@@ -275,7 +275,7 @@ def test_an_embedding_is_for_an_engine_of_sqlalchemy(make: Make, engine: Engine)
 def test_an_entity_of_another_shape_is_refused(make: Make) -> None:
     search = make(provider(Planar()))
     RecordStore(search).create_entity("Shelf", search=["title"])
-    with pytest.raises(InvalidInput, match="name another entity"):
+    with pytest.raises(InvalidInput, match="Name another entity"):
         KameleonVectorStore(search, "Shelf")
     RecordStore(search).create_entity(
         "Typed", search={"text": 2}, filters="metadata", fields={"metadata.year": "integer"}

@@ -73,13 +73,13 @@ def test_an_item_is_put_read_replaced_and_deleted(store: KameleonStore) -> None:
     assert item is not None
     assert (item.namespace, item.key) == (("test", "documents"), "doc1")
     assert item.value == {"title": "Hello", "n": {"list": [1, None, "x"]}}
-    assert began < item.created_at <= datetime.now(UTC) + timedelta(seconds=5)
+    assert began < item.created_at <= item.updated_at <= datetime.now(UTC) + timedelta(seconds=5)
     store.put(("test", "documents"), "doc1", {"title": "Changed"})
     changed = store.get(("test", "documents"), "doc1")
     assert changed is not None
     assert changed.value == {"title": "Changed"}
     assert changed.updated_at > item.updated_at
-    assert changed.created_at == item.created_at
+    assert item.created_at <= changed.created_at < changed.updated_at
     assert store.get(("test", "other"), "doc1") is None
     store.delete(("test", "documents"), "doc1")
     store.delete(("test", "documents"), "missing")
@@ -297,7 +297,7 @@ def test_an_embedding_is_for_an_engine_of_sqlalchemy(make: Make, engine: Engine)
     own.put(("t",), "a", {"text": "xxx"})
     assert keys(own.search((), query="xxx")) == ["a"]
     RecordStore(search).create_entity("Shelf", search=["title"])
-    with pytest.raises(InvalidInput, match="name another"):
+    with pytest.raises(InvalidInput, match="Name another"):
         KameleonStore(search, "Shelf")
 
 

@@ -289,3 +289,9 @@ def test_tenants_have_nodes_of_their_own(make: Make) -> None:
     assert found(b) == ["a"]
     b.clear()
     assert len(found(a)) == 4
+
+
+def test_a_mode_may_be_its_name(store: KameleonVectorStore) -> None:
+    asked: Any = {"query_embedding": [1.0, 0.9], "similarity_top_k": 3}
+    named = store.query(VectorStoreQuery(**asked, mode="mmr"))  # type: ignore[arg-type]
+    assert named.ids == store.query(VectorStoreQuery(**asked, mode=VectorStoreQueryMode.MMR)).ids

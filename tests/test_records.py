@@ -15,6 +15,7 @@ import kameleon.records.entities
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import (
     EntityExists,
+    InvalidFilter,
     InvalidInput,
     InvalidRecord,
     KameleonError,
@@ -22,6 +23,7 @@ from kameleon.errors import (
     RecordMissing,
     UnknownEntity,
 )
+from kameleon.records.rows import without_nul
 from kameleon.search.syntax import parse
 from kameleon.testing import HashProvider
 
@@ -306,7 +308,7 @@ def test_any_json_is_stored_as_it_is_or_refused_with_our_error(records: RecordSt
     except KameleonError as error:
         assert isinstance(error, InvalidRecord)  # noqa: PT017
         return
-    assert records.get("Json", "1").data == {name: value for name, value in data.items() if name != "id"}
+    assert records.get("Json", "1").data == {name: without_nul(value) for name, value in data.items() if name != "id"}
 
 
 def test_the_text_of_a_record_does_not_depend_on_how_it_is_stored(records: RecordStore, provider: HashProvider) -> None:
@@ -343,3 +345,19 @@ def test_a_word_of_a_weightier_field_counts_for_more(search: SearchEngine) -> No
     assert hit.matched_text == "a story of the sea\nwhales"
     with pytest.raises(InvalidInput, match=r"the weight of 'title' is a whole number from 1 to 10, not 0\.5"):
         store.create_entity("Poem", search={"title": 0.5})
+
+
+def test_a_record_store_of_an_engine_names_what_it_takes(search: SearchEngine) -> None:
+    for wrong, name in ((search.engine, "Engine"), ("sqlite:///app.db", "str")):
+        with pytest.raises(InvalidInput, match=f"takes a SearchEngine, or that of a tenant, not {name}"):
+            RecordStore(wrong)  # type: ignore[arg-type]
+
+
+def test_an_option_or_a_filter_that_is_none_is_named(search: SearchEngine, records: RecordStore) -> None:
+    records.insert("Note", [{"id": "1", "text": "wages"}])
+    with pytest.raises(TypeError, match=r"no option 'filter'\. Its options: boost, .*where"):
+        search.search("wages", filter={"text": "wages"})  # type: ignore[call-arg]
+    for wrong in ("text = 1", [("text", 1)]):
+        for names in (["Note"], None):
+            with pytest.raises(InvalidFilter, match=r"where= is a mapping such as \{'status': 'open'\}, not"):
+                search.search("wages", entities=names, where=wrong)

@@ -71,12 +71,15 @@ def _named(found: re.Match[str], names: Mapping[str, str]) -> str:
     return f":{names[name]} " if name in names else f"\\:{name}"
 
 
+def is_expression(where: object) -> bool:
+    """Whether it is a condition of SQLAlchemy."""
+    return isinstance(where, ColumnElement | TextClause) or hasattr(where, "__clause_element__")
+
+
 def as_condition(where: object, cls: type) -> ColumnElement[bool]:
     """`where` on a mapped class: an expression as it is, a mapping as one on its columns. Raises InvalidFilter."""
-    if hasattr(where, "__clause_element__"):
-        where = where.__clause_element__()
-    if isinstance(where, ColumnElement | TextClause):
-        return where  # type: ignore[return-value]
+    if is_expression(where):
+        return where.__clause_element__() if hasattr(where, "__clause_element__") else where  # type: ignore[return-value]
     if not isinstance(where, Mapping):
         raise InvalidFilter(
             f"where= is a condition such as {cls.__name__}.status == 'open', or a mapping, not {seen(where)}"

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Text, and_, cast, false, true
 
-from ..errors import InvalidInput
-from .criteria import as_condition
+from ..errors import InvalidFilter, InvalidInput, seen
+from .criteria import as_condition, is_expression
 from .declaration import has_table, mapper_of
 from .mapping import Mapped
 from .partial import partial_condition
@@ -40,6 +40,8 @@ def scope(
         names += entities
         found.append(Searched(mapped, one, entities, _condition(mapped, one, where, words)))
     if not (where is None or isinstance(where, Mapping)) and (len(searched) != 1 or not found):
+        if not is_expression(where):
+            raise InvalidFilter(f"where= is a mapping such as {{'status': 'open'}}, not {seen(where)}")
         raise InvalidInput(
             "a class with a condition of its own is searched alone: search(query, entity=Article, "
             "where=Article.status == 'open'). For several, where= is a mapping of columns that all have"

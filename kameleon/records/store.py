@@ -18,7 +18,7 @@ from ..errors import InvalidInput
 from ..indexing.ahead import batches_ahead, embed_ahead
 from ..indexing.embedded import Ahead
 from ..indexing.given import given_embeddings
-from ..indexing.index import HasIndex
+from ..indexing.index import HasIndex, Index
 from ..indexing.writer import Progress
 from ..orm.callers import connection_within
 from ..stores.catalog import Entity
@@ -50,6 +50,8 @@ class RecordStore(Coroutines, FilesLoading, Reading):
     """
 
     def __init__(self, search: HasIndex) -> None:
+        if not isinstance(getattr(search, "index", None), Index):
+            raise InvalidInput(f"RecordStore takes a SearchEngine, or that of a tenant, not {type(search).__name__}")
         self.search: Any = search
         self._bound: str | None = getattr(search, "tenant", None)
         self.index = search.index

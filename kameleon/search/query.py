@@ -25,6 +25,7 @@ from .checks import (
 )
 from .facets import Facet, read_facets
 from .fusion import check_fusion
+from .options import SearchOptions
 from .ordering import Sort, read_sort
 from .paging import Cursor, first_page, read_cursor
 from .reranking import RERANKED, Reranker, check_reranker
@@ -328,7 +329,10 @@ def make_query(
     **options: Any,
 ) -> Query:
     """Parse a query and check its options, which are those of `Query`; `fields` are those that it may name. `entities`
-    None and no `tenants` find nothing. Raises InvalidInput."""
+    None and no `tenants` find nothing. Raises InvalidInput, and TypeError for an option that there is not."""
+    if unknown := sorted(options.keys() - Query.__dataclass_fields__.keys()):
+        known = ", ".join(sorted(SearchOptions.__annotations__))
+        raise TypeError(f"a search has no option {', '.join(map(repr, unknown))}. Its options: {known}")
     typed = check_text(text)
     parsed = Asked(typed) if like else parse(typed, fields)
     if options.get("vector") is not None:
