@@ -31,7 +31,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from .errors import InvalidInput, StorageError
-from .event_loop import EventLoop, awaited, on_a_thread_of
+from .event_loop import EventLoop, awaited, on_own_thread_of
 from .memory_pool import OneAsyncConnection, OneConnection, TakesTurns
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ async def on_thread(call: Callable[[], T]) -> T:
             awaiting[0].cancel()
         return awaiting[0].result()
 
-    thread = asyncio.ensure_future(on_a_thread_of(partial(drive, call, wait)))
+    thread = asyncio.ensure_future(on_own_thread_of(partial(drive, call, wait)))
     try:
         return await asyncio.shield(thread)
     except asyncio.CancelledError:

@@ -292,6 +292,42 @@ def test_a_wait_of_a_coroutine_in_vain_ends_with_the_next_step() -> None:
     on_async(work, pool_timeout=0.01)
 
 
+def test_sessions_beside_searches_never_wait_for_a_thread() -> None:
+    async def work(engine: AsyncEngine, search: SearchEngine) -> None:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        maker = search.attach(async_sessionmaker(engine))
+
+        async def write(n: int) -> int:
+            async with maker.begin() as session:
+                session.add(MemoryNote(body=f"stoat {n}"))
+            return len(await search.asearch("stoat", limit=1))
+
+        assert await asyncio.gather(*(write(n) for n in range(40))) == [1] * 40
+
+    on_async(work, pool_timeout=5)
+
+
+def test_an_interrupt_leaves_the_database_without_what_it_had_begun(engine: Engine, search: SearchEngine) -> None:
+    search.index_record("Note", "1", "red fox")
+    with engine.connect() as connection:
+        connection.execute(text("DELETE FROM kdb_search"))
+        connection.invalidate()  # as SQLAlchemy does where an interrupt ends a statement
+    assert ids(search.search("fox")) == ["1"]
+    search.index_record("Note", "2", "blue fox")
+    assert len(search.search("fox")) == 2
+
+
+def test_a_database_in_memory_never_grows_too_old() -> None:
+    engine = kameleon.create_engine("sqlite://", pool_recycle=0)
+    search = SearchEngine(engine, HashProvider())
+    search.index_record("Note", "1", "red fox")
+    assert ids(search.search("fox")) == ["1"]
+    engine.dispose()
+    with pytest.raises(SchemaMissing):
+        search.search("fox")
+
+
 def test_a_named_database_in_memory_is_that_of_another_session() -> None:
     engine = kameleon.create_engine("sqlite:///file:shared_by_name?mode=memory&cache=shared&uri=true")
     search = SearchEngine(engine, HashProvider())

@@ -68,10 +68,10 @@ class Definitions:
         """Write what is new about an entity; True if all of it is. Raises Outdated where it is not as it was read."""
         _check_same(self._catalog.entities(connection).get(after.name), before, after.name)
         if before is None:
-            self._catalog.write_entity(connection, after, is_new=True, is_learned=True)
+            self._catalog.write_entity(connection, after, is_new=True)
         elif before != after:
             _check_same(self._catalog.locked_entity(connection, after.name), before, after.name)
-            self._catalog.write_entity(connection, after, is_new=False, is_learned=True)
+            self._catalog.write_entity(connection, after, is_new=False)
         return before is None
 
 

@@ -298,8 +298,7 @@ class Catalog:
         changed = table.update().where(table.c.number.in_(numbers))
         connection.execute(changed.values(**values, updated_at=datetime.now(UTC)))
 
-    def write_entity(self, connection: Connection, entity: Entity, *, is_new: bool, is_learned: bool = False) -> None:
-        """`is_learned` is what the records of an insert have taught."""
+    def write_entity(self, connection: Connection, entity: Entity, *, is_new: bool) -> None:
         table = self._entities
         now = datetime.now(UTC)
         definition = as_definition(entity)
@@ -309,11 +308,10 @@ class Catalog:
         else:
             changes = {"definition": definition, "updated_at": now}
             connection.execute(table.update().where(table.c.name == entity.name), changes)
-        self.index_fields(connection, is_learned=is_learned)
 
-    def index_fields(self, connection: Connection, *, is_learned: bool = False) -> None:
-        """Makes the indexes of all declared fields, and drops others."""
-        self._store.schema.index_fields(connection, self.indexed_fields(connection), is_learned=is_learned)
+    def index_fields(self, connection: Connection) -> None:
+        """Makes the indexes of all declared fields, and drops others. Fields that inserts add have no types."""
+        self._store.schema.index_fields(connection, self.indexed_fields(connection))
 
     def indexed_fields(self, connection: Connection) -> list[tuple[Path, str]]:
         """The declared fields of all entities that have an index, with their types."""

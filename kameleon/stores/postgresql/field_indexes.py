@@ -2,7 +2,7 @@
 this package alone.
 
 In a transaction the table is locked without waiting, or the indexes are left to `build`: a lock that is waited for
-while others are held would be a deadlock. The records of an insert that teaches an entity a field leave them, too.
+while others are held would be a deadlock.
 """
 
 from collections.abc import Sequence

@@ -56,11 +56,12 @@ def moment(value: str) -> str:
     zone = rf"coalesce(CAST(translate(substring({text} FROM '[+-]\d\d\:\d\d$'), '\:', '') AS int), 0)"
     second = rf"coalesce(CAST(substring({text} FROM '\:\d\d\:(\d\d)') AS int), 0)"
     minutes = (
-        f"(({day} - make_date(1970, 1, 1)) * 1440 + coalesce(CAST(nullif(substr({text}, 12, 2), '') AS int), 0) * 60 "
+        f"(CAST({day} - make_date(1970, 1, 1) AS bigint) * 1440 "
+        f"+ coalesce(CAST(nullif(substr({text}, 12, 2), '') AS int), 0) * 60 "
         f"+ coalesce(CAST(nullif(substr({text}, 15, 2), '') AS int), 0) - {zone} / 100 * 60 - {zone} % 100)"
     )
     part = rf"CAST(rpad(left(coalesce(substring({text} FROM '\.(\d+)'), ''), 6), 6, '0') AS int)"
-    ms = f"CAST({minutes} AS bigint) * 60000 + {second} * 1000 + ({part} + 500) / 1000"
+    ms = f"{minutes} * 60000 + {second} * 1000 + ({part} + 500) / 1000"
     return (
         f"CASE WHEN jsonb_typeof({value}) = 'string' AND {text} ~ '{MOMENT}' "
         f"THEN CASE WHEN extract(month FROM {day}) = CAST(substr({text}, 6, 2) AS int) THEN {ms} END END"

@@ -169,10 +169,8 @@ class PostgreSQLSchema:
 
     # fields, servers
 
-    def index_fields(self, connection: Connection, fields: Sequence[tuple[Path, str]], *, is_learned: bool) -> None:
-        """An insert that teaches fields goes on for long: their indexes are left to `build_field_indexes`."""
-        if not is_learned:
-            field_indexes.change(connection, self._templates, fields)
+    def index_fields(self, connection: Connection, fields: Sequence[tuple[Path, str]]) -> None:
+        field_indexes.change(connection, self._templates, fields)
 
     def build_field_indexes(self, fields: Sequence[tuple[Path, str]]) -> bool:
         return field_indexes.build(self._connections, self._templates, fields)

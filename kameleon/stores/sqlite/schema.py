@@ -49,7 +49,7 @@ class SQLiteSchema:
         for statement in sql.CREATE:
             connection.execute(text(self._names(statement)))
         definitions = connection.execute(select(self._tables.entities.c.definition)).scalars()
-        self.index_fields(connection, indexed_fields(definitions), is_learned=False)
+        self.index_fields(connection, indexed_fields(definitions))
         self._settings.write(connection)
 
     def old_tables(self, connection: Connection) -> OldTables:
@@ -83,7 +83,7 @@ class SQLiteSchema:
 
     # fields, servers
 
-    def index_fields(self, connection: Connection, fields: Sequence[tuple[Path, str]], *, is_learned: bool) -> None:
+    def index_fields(self, connection: Connection, fields: Sequence[tuple[Path, str]]) -> None:
         """Entities share the index of a field of one name."""
         wanted = {}
         for path, type_ in fields:
