@@ -32,7 +32,7 @@ def main(url: str = "sqlite:///haystack-notes.db") -> None:
         for retriever, answer in sorted(answers.items()):
             for document in answer["documents"]:
                 print(f"  {retriever:5}  {document.score:.2f}  {document.id}: {document.content}")  # noqa: T201
-    store.search.engine.dispose()
+    store.engine.engine.dispose()
 
 
 if __name__ == "__main__":

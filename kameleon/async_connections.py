@@ -31,7 +31,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import greenlet_spawn
 
 from .errors import InvalidInput, StorageError
-from .event_loop import EventLoop, awaited, on_a_thread_of
+from .event_loop import EventLoop, awaited, on_own_thread_of
 from .memory_pool import OneAsyncConnection, OneConnection, TakesTurns
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ async def on_thread(call: Callable[[], T]) -> T:
             awaiting[0].cancel()
         return awaiting[0].result()
 
-    thread = asyncio.ensure_future(on_a_thread_of(partial(drive, call, wait)))
+    thread = asyncio.ensure_future(on_own_thread_of(partial(drive, call, wait)))
     try:
         return await asyncio.shield(thread)
     except asyncio.CancelledError:
@@ -246,11 +246,14 @@ class BorrowingPool(_Driven, TakesTurns):
             (lender, taken), self._taken = self._taken, None
             lender._do_return_conn(taken)
 
+    def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
+        """The connection is the application's to close."""
+        connection.rollback()
+
     def recreate(self) -> "BorrowingPool":
         return BorrowingPool(self._given, **self._options)
 
     def dispose(self) -> None:
-        """The connection is the application's to close."""
         self._record = self._target = None
 
 

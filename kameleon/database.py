@@ -10,7 +10,7 @@ import sqlalchemy
 from sqlalchemy import URL, Engine, event
 
 from .errors import InvalidInput
-from .memory_pool import OneAsyncConnection, OneConnection
+from .memory_pool import OneAsyncConnection, OneConnection, TakesTurns, keep_connection
 from .sqlalchemy_internals import commits_each_statement
 from .sqlite_files import open_read_only_files, path_of
 from .urls import parse_url, shown
@@ -81,6 +81,8 @@ def set_up_engine(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", partial(_connected, engine.dialect.dbapi))
         event.listen(engine, "begin", _began)
+        if isinstance(engine.pool, TakesTurns):
+            event.listen(engine, "handle_error", keep_connection)
         open_read_only_files(engine)
 
 

@@ -5,7 +5,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, wait
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -73,6 +73,26 @@ async def on_a_thread_of(call: Callable[[], T]) -> T:
     return await asyncio.to_thread(run)
 
 
+async def on_own_thread_of(call: Callable[[], T]) -> T:
+    """The same on a thread that is made for it: of those of `asyncio.to_thread` all may be waiting for what the caller
+    holds."""
+    loop, found = asyncio.get_running_loop(), Future[T]()
+    found.set_running_or_notify_cancel()  # the thread is left to itself where the coroutine is cancelled
+    context = copy_context()
+
+    def run() -> None:
+        _calling.set(loop)
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+            found.set_exception(error)
+        else:
+            found.set_result(result)
+
+    threading.Thread(target=context.run, args=(run,), name="kameleon-call", daemon=True).start()
+    return await asyncio.wrap_future(found)
+
+
 def calling_loop() -> asyncio.AbstractEventLoop | None:
     """The running event loop whose coroutine awaits what is done here; None where a plain call does it."""
     loop = _calling.get()
@@ -83,6 +103,7 @@ def on_calling_loop(loop: asyncio.AbstractEventLoop, verb: Callable[..., Awaitab
     """What the verb returns, awaited on the loop while this thread waits. Raises RuntimeError where the loop stops."""
 
     async def called() -> T:
+        _calling.set(None)  # a plain call of what is awaited would wait for its own loop
         return await verb(*args)
 
     future = asyncio.run_coroutine_threadsafe(called(), loop)

@@ -1,20 +1,21 @@
 """Pools for a SQLite database in memory, which is gone with its connection: one, that all take in turn. Imports
 `errors`.
 
-What this takes of SQLAlchemy that is private: `Pool._do_return_conn`, `QueuePool._queue_class` and `_is_asyncio`, and
-`_ConnectionFairy._checkout_existing`, by which its `SingletonThreadPool` gives a thread its connection again.
+What this takes of SQLAlchemy that is private: `Pool._do_return_conn`, `_invoke_creator` and `_close_connection`,
+`QueuePool._queue_class` and `_is_asyncio`, and `_ConnectionFairy._checkout_existing`, by which its
+`SingletonThreadPool` gives a thread its connection again.
 """
 
 import asyncio
 from collections import deque
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import Lock, get_ident
 from typing import Any
 from weakref import ref
 
-from sqlalchemy import Pool, QueuePool
+from sqlalchemy import ExceptionContext, Pool, QueuePool
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import await_only
@@ -94,7 +95,8 @@ class TakesTurns(Pool):
 
 
 class OneConnection(TakesTurns, QueuePool):
-    """The pool of an engine for threads."""
+    """The pool of an engine for threads. A connection that SQLAlchemy would replace, as it was never given back or is
+    older than `pool_recycle`, is rolled back and used again."""
 
     def __init__(self, creator: Any, pool_size: int = 1, max_overflow: int = 0, **options: Any) -> None:
         if (pool_size, max_overflow) != (1, 0):
@@ -104,6 +106,9 @@ class OneConnection(TakesTurns, QueuePool):
             )
         super().__init__(creator, pool_size=1, max_overflow=0, **options)
         self.holding: Holding | None = None
+        self._made: Any = None
+        self._make: Any = self._invoke_creator
+        self._invoke_creator: Any = self._made_once
 
     @property
     def lender(self) -> "OneConnection":
@@ -113,6 +118,21 @@ class OneConnection(TakesTurns, QueuePool):
         if self.holding is not None:
             self.holding.is_held, self.holding = False, None
         super()._do_return_conn(record)
+
+    def _made_once(self, record: Any = None) -> Any:
+        if self._made is None:
+            self._made = self._make(record)
+        else:
+            self._made.rollback()
+        return self._made
+
+    def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
+        if connection is not self._made:
+            super()._close_connection(connection, terminate=terminate)
+
+    def dispose(self) -> None:
+        self._made = None
+        super().dispose()
 
 
 class Turns:
@@ -151,7 +171,7 @@ class Turns:
         except BaseException as error:  # a cancellation, too, passes on a turn that came with it
             if not own.cancel():
                 self.put(own.result())
-            if isinstance(error, TimeoutError) and not isinstance(error, CancelledError):
+            if isinstance(error, TimeoutError):
                 raise Empty from error
             raise
 
@@ -162,6 +182,13 @@ class OneAsyncConnection(OneConnection):
     _is_asyncio = True
     _queue_class = Turns  # type: ignore[assignment]
     blocks = False
+
+
+def keep_connection(context: ExceptionContext) -> None:
+    """A listener for `handle_error`: SQLAlchemy would close the connection of a statement that is cancelled or
+    interrupted."""
+    if not isinstance(context.original_exception, Exception):
+        context.is_disconnect = False
 
 
 def share_a_connection(pool: Pool, other: Pool) -> bool:

@@ -202,6 +202,7 @@ class Rebuild:
             declared = declared.select_from(table(self._names.kept(self._tables.entities.name)))
             for name, definition in self._connection.execute(declared).all():
                 self._catalog.write_entity(self._connection, entity_of(name, definition), is_new=True)
+            self._catalog.index_fields(self._connection)
 
     def _copy(self, made: Table, old: Sequence[str]) -> None:
         """Copy the columns that both have; a table without a column that this version needs is left empty."""

@@ -341,6 +341,8 @@ def _declared(index: Index, connection: Connection, definitions: Sequence[Entity
             index.catalog.write_entity(connection, definition, is_new=True)
             if definition.boosts:
                 index.curation.note_change(connection)
+    if definitions:
+        index.catalog.index_fields(connection)
     return index.catalog.entities(connection) if definitions else known
 
 

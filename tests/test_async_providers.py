@@ -15,6 +15,7 @@ import kameleon
 from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.embeddings import CallableProvider, EmbeddingProvider, EmbeddingService
 from kameleon.errors import ProviderRefused, ProviderUnavailable
+from kameleon.event_loop import calling_loop, on_a_thread_of, on_calling_loop
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids
@@ -280,3 +281,16 @@ def test_it_can_be_pickled_once_they_are_found() -> None:
     assert provider.dimensions == DIMENSIONS
     again = pickle.loads(pickle.dumps(provider))  # noqa: S301 - the test's own
     assert EmbeddingService(again).embed_query("fox").shape == (DIMENSIONS,)
+
+
+def test_what_is_awaited_is_not_itself_on_a_thread_of_the_loop() -> None:
+    """A plain call in it would else wait for the loop that it keeps."""
+
+    async def verb() -> object:
+        return calling_loop()
+
+    async def run() -> object:
+        loop = asyncio.get_running_loop()
+        return await on_a_thread_of(lambda: on_calling_loop(loop, verb))
+
+    assert asyncio.run(run()) is None

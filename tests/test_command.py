@@ -23,7 +23,7 @@ from kameleon import SearchEngine
 from kameleon.embeddings import OpenAIProvider
 from kameleon.embeddings.provider import EmbeddingProvider
 from kameleon.keywords.folding import FOLD_FROM
-from kameleon.stores.catalog import command as reindex_command
+from kameleon.stores.model_commands import command as reindex_command
 from kameleon.testing import HashProvider
 
 from .conftest import end_connection

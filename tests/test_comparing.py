@@ -83,7 +83,9 @@ def test_a_reranker_and_a_filter_are_settings_and_notes_are_collected(make: Make
     assert (found.gain, found.noise) == pytest.approx((1 - SECOND, 0.0))
     assert found.p < 0.01
     assert found.verdict.startswith("after is better than before: nDCG@10 +0.3691 ± 0.0000, p = 0.0")
-    assert found.notes == ("keywords only: the engine has no embedding provider",)
+    assert found.notes == (
+        "keywords only: this engine has no embedding provider: SearchEngine(engine, embedding_provider='static')",
+    )
     filtered = compare(search, asked, judged, {"where": {"kind": "re"}}, {"where": {"kind": "r"}})
     assert (filtered.losses, filtered.gain) == (12, -1.0)
     assert filtered.verdict.startswith("after is worse than before: nDCG@10 -1.0000")

@@ -90,6 +90,23 @@ def test_texts_that_are_dates_are_compared_as_the_moments_that_they_are(store: K
         store.filter_documents({**later, "value": True})
 
 
+def test_the_operators_of_pgvectors_store_are_known(store: KameleonDocumentStore) -> None:
+    tags = {"d": ["a", "b"], "e": ["a", "c"], "f": "a", "g": {"a": 1}}
+    store.write_documents([Document(id=id_, meta={"tags": value}) for id_, value in tags.items()])
+
+    def found(field: str, operator: str, value: object) -> str:
+        filters = {"field": field, "operator": operator, "value": value}
+        return "".join(document.id for document in store.filter_documents(filters))
+
+    assert found("content", "like", "red%") == "ac"
+    assert found("content", "like", "lazy d__") == "b"
+    assert found("content", "not like", "%dog") == "adefg"
+    assert found("meta.tags", "array_contains", ["a", "b"]) == "d"
+    assert found("meta.tags", "array_overlaps", ["a"]) == "de"
+    with pytest.raises(FilterError, match="compares with a list"):
+        found("meta.tags", "array_overlaps", "a")
+
+
 def test_what_needs_filters_refuses_none(store: KameleonDocumentStore) -> None:
     with pytest.raises(FilterError, match="delete_all_documents"):
         store.delete_by_filter({})
@@ -153,7 +170,7 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.Monk
         "both": ["b"],
     }
     for one in (store, vars(loaded.get_component("both"))["document_store"]):
-        one.search.engine.dispose()
+        one.engine.engine.dispose()
 
 
 def test_an_engine_or_a_password_is_not_saved(search: SearchEngine) -> None:

@@ -103,6 +103,10 @@ def test_filters_are_of_the_metadata(store: KameleonVectorStore) -> None:
     assert ids(store.similarity_search("fox", filter={"pages": 2})) == ["c"]
     assert ids(store.similarity_search("fox", filter={"id": {"$in": ["b", "c"]}})) == ["c", "b"]
     assert store.similarity_search("fox", filter={"year": 1999}) == []
+    store.add_texts(["old fox"], [{"id": 7}])
+    assert store.similarity_search("fox", filter={"id": 7}) == []
+    (found,) = store.similarity_search("fox", filter={"$not": [{".metadata.id": None}, {"year": 1999}]})
+    assert found.metadata == {"id": 7}
 
 
 def test_documents_are_read_and_deleted_by_id(store: KameleonVectorStore) -> None:
@@ -271,7 +275,7 @@ def test_an_embedding_is_for_an_engine_of_sqlalchemy(make: Make, engine: Engine)
 def test_an_entity_of_another_shape_is_refused(make: Make) -> None:
     search = make(provider(Planar()))
     RecordStore(search).create_entity("Shelf", search=["title"])
-    with pytest.raises(InvalidInput, match="name another entity"):
+    with pytest.raises(InvalidInput, match="Name another entity"):
         KameleonVectorStore(search, "Shelf")
     RecordStore(search).create_entity(
         "Typed", search={"text": 2}, filters="metadata", fields={"metadata.year": "integer"}

@@ -1,14 +1,19 @@
 """The suites that LangChain publishes for vector stores and retrievers, over ours: all of their tests."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 pytest.importorskip("langchain_tests")
 
+from langchain_core.documents import Document
+from langchain_core.indexing import UpsertResponse
+from langchain_core.indexing.base import DeleteResponse, DocumentIndex
 from langchain_core.retrievers import BaseRetriever
 from langchain_tests.integration_tests import RetrieversIntegrationTests, VectorStoreIntegrationTests
+from langchain_tests.integration_tests.indexer import AsyncDocumentIndexTestSuite, DocumentIndexerTestSuite
 
 from kameleon.integrations.langchain import KameleonRetriever, KameleonVectorStore, provider
 
@@ -22,7 +27,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-for suite in (VectorStoreIntegrationTests, RetrieversIntegrationTests):
+for suite in (VectorStoreIntegrationTests, RetrieversIntegrationTests, AsyncDocumentIndexTestSuite):
     for _, coroutine in inspect.getmembers(suite, inspect.iscoroutinefunction):
         pytest.mark.asyncio(coroutine)
 
@@ -31,6 +36,42 @@ class TestVectorStore(VectorStoreIntegrationTests):
     @pytest.fixture
     def vectorstore(self, make: Make) -> KameleonVectorStore:
         return KameleonVectorStore(make(provider(self.get_embeddings())))
+
+
+class Index(DocumentIndex):
+    """LangChain's index of documents, which it marks as beta and advises not to ship, over the vector store."""
+
+    store: Any
+
+    def upsert(self, items: Sequence[Document], /, **options: Any) -> UpsertResponse:
+        return {"succeeded": self.store.add_documents(list(items), **options), "failed": []}
+
+    def delete(self, ids: list[str] | None = None, **options: Any) -> DeleteResponse:
+        if ids is None:
+            raise ValueError("ids are needed here")
+        found = [document.id for document in self.store.get_by_ids(ids)]
+        self.store.delete(ids, **options)
+        return {"num_deleted": len(found), "succeeded": found, "num_failed": 0, "failed": []}
+
+    def get(self, ids: Sequence[str], /, **_: Any) -> list[Document]:
+        documents: list[Document] = self.store.get_by_ids(ids)
+        return documents
+
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        documents: list[Document] = self.store.similarity_search(query)
+        return documents
+
+
+class TestIndex(DocumentIndexerTestSuite):
+    @pytest.fixture
+    def index(self, make: Make) -> Index:
+        return Index(store=KameleonVectorStore(make("static")))
+
+
+class TestAsyncIndex(AsyncDocumentIndexTestSuite):
+    @pytest.fixture
+    def index(self, make: Make) -> Index:
+        return Index(store=KameleonVectorStore(make("static")))
 
 
 class TestRetriever(RetrieversIntegrationTests):

@@ -297,7 +297,7 @@ def test_an_embedding_is_for_an_engine_of_sqlalchemy(make: Make, engine: Engine)
     own.put(("t",), "a", {"text": "xxx"})
     assert keys(own.search((), query="xxx")) == ["a"]
     RecordStore(search).create_entity("Shelf", search=["title"])
-    with pytest.raises(InvalidInput, match="name another"):
+    with pytest.raises(InvalidInput, match="Name another"):
         KameleonStore(search, "Shelf")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from kameleon import SearchEngine
+from kameleon import RecordStore, SearchEngine
 from kameleon.administration import Administration, CacheAdministration
 from kameleon.existing_tables import ExistingTables
 from kameleon.indexing.index import Index
@@ -162,3 +162,10 @@ def test_the_documentation_has_every_public_name_of_the_engine() -> None:
     verbs = [name for name in names if callable(getattr(SearchEngine, name, None))]
     assert len(verbs) <= 32
     assert all(getattr(SearchEngine, name).__doc__ for name in verbs)
+
+
+def test_the_documentation_has_every_public_name_of_the_record_store() -> None:
+    page = (ROOT.parent / "docs/api.md").read_text("utf-8")
+    public = {name for name in dir(RecordStore) if not name.startswith("_")}
+    twins = {name for name in public if name.startswith("a") and name[1:] in public}
+    assert {name for name in public - twins if f"`{name}`" not in page} == set()

@@ -1,6 +1,7 @@
 """Records read by several ids, counted, and replaced in one transaction; entities declared in one."""
 
 import asyncio
+import inspect
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -423,3 +424,13 @@ def test_coroutines_declare_entities(records: RecordStore) -> None:
         return [each.name for each in await records.aentities()]
 
     assert asyncio.run(change()) == ["Other"]
+
+
+VERBS = [name[1:] for name, _ in inspect.getmembers(RecordStore, inspect.iscoroutinefunction)]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_coroutines_take_what_the_verbs_take(verb: str) -> None:
+    own, awaited = (inspect.signature(getattr(RecordStore, name)).parameters for name in (verb, f"a{verb}"))
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in awaited.values())
+    assert takes_any or own.keys() - awaited.keys() <= {"connection", "ahead"}

@@ -1,6 +1,7 @@
 """A SQLite database in memory: one for all threads, coroutines and engines' own work, and never waited for in vain."""
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Engine, String, text
+from sqlalchemy import Engine, String, event, text
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -290,6 +292,42 @@ def test_a_wait_of_a_coroutine_in_vain_ends_with_the_next_step() -> None:
     on_async(work, pool_timeout=0.01)
 
 
+def test_sessions_beside_searches_never_wait_for_a_thread() -> None:
+    async def work(engine: AsyncEngine, search: SearchEngine) -> None:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        maker = search.attach(async_sessionmaker(engine))
+
+        async def write(n: int) -> int:
+            async with maker.begin() as session:
+                session.add(MemoryNote(body=f"stoat {n}"))
+            return len(await search.asearch("stoat", limit=1))
+
+        assert await asyncio.gather(*(write(n) for n in range(40))) == [1] * 40
+
+    on_async(work, pool_timeout=5)
+
+
+def test_an_interrupt_leaves_the_database_without_what_it_had_begun(engine: Engine, search: SearchEngine) -> None:
+    search.index_record("Note", "1", "red fox")
+    with engine.connect() as connection:
+        connection.execute(text("DELETE FROM kdb_search"))
+        connection.invalidate()  # as SQLAlchemy does where an interrupt ends a statement
+    assert ids(search.search("fox")) == ["1"]
+    search.index_record("Note", "2", "blue fox")
+    assert len(search.search("fox")) == 2
+
+
+def test_a_database_in_memory_never_grows_too_old() -> None:
+    engine = kameleon.create_engine("sqlite://", pool_recycle=0)
+    search = SearchEngine(engine, HashProvider())
+    search.index_record("Note", "1", "red fox")
+    assert ids(search.search("fox")) == ["1"]
+    engine.dispose()
+    with pytest.raises(SchemaMissing):
+        search.search("fox")
+
+
 def test_a_named_database_in_memory_is_that_of_another_session() -> None:
     engine = kameleon.create_engine("sqlite:///file:shared_by_name?mode=memory&cache=shared&uri=true")
     search = SearchEngine(engine, HashProvider())
@@ -299,3 +337,62 @@ def test_a_named_database_in_memory_is_that_of_another_session() -> None:
     search.index_record("Note", "1", "red fox")
     assert ids(asyncio.run(search.asearch("fox"))) == ["1"]
     engine.dispose()
+
+
+LONG = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 3000000) SELECT count(*) FROM n"
+
+
+def test_a_cancelled_statement_leaves_the_database() -> None:
+    async def work(engine: AsyncEngine, search: SearchEngine) -> None:
+        await search.aindex_record("Note", "1", "red fox")
+
+        async def wait_long() -> None:
+            async with engine.begin() as connection:
+                await connection.execute(text("DELETE FROM kdb_search"))
+                await connection.execute(text(LONG))
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wait_long(), 0.05)
+        assert ids(await search.asearch("fox", mode="keyword")) == ["1"]
+
+    on_async(work)
+
+
+def test_a_connection_that_was_never_given_back_leaves_the_database() -> None:
+    async def work(engine: AsyncEngine, search: SearchEngine) -> None:
+        await search.aindex_record("Note", "1", "red fox")
+
+        async def take() -> None:
+            connection = await engine.connect()
+            await connection.execute(text("DELETE FROM kdb_search"))
+
+        await asyncio.create_task(take())
+        with pytest.warns(SAWarning, match="garbage collector"):
+            gc.collect()
+        assert ids(await search.asearch("fox", mode="keyword")) == ["1"]
+
+    on_async(work)
+
+
+def test_an_interrupted_statement_leaves_the_database(engine: Engine, search: SearchEngine) -> None:
+    search.index_record("Note", "1", "red fox")
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    event.listen(engine, "do_execute", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        search.index_record("Note", "2", "grey fox")
+    event.remove(engine, "do_execute", interrupt)
+    assert ids(search.search("fox", mode="keyword")) == ["1"]
+
+
+def test_a_recycled_connection_leaves_the_database() -> None:
+    engine = kameleon.create_engine("sqlite://", pool_recycle=0)
+    search = SearchEngine(engine, HashProvider())
+    search.index_record("Note", "1", "red fox")
+    time.sleep(0.01)
+    assert ids(search.search("fox")) == ["1"]
+    engine.dispose()
+    with pytest.raises(SchemaMissing):
+        search.search("fox")

@@ -427,3 +427,9 @@ def test_an_answer_is_a_json_document(given: SearchEngine) -> None:
     assert plain["plan"]["mode"] == "keyword"
     assert plain["hits"][0]["explanation"]
     assert plain["hits"][0].keys().isdisjoint({"similarity", "vector"})
+
+
+@pytest.mark.parametrize("verb", ["search", "suggest"])
+def test_an_option_that_there_is_not_is_refused(search: SearchEngine, verb: str) -> None:
+    with pytest.raises(TypeError, match="'vectr'"):
+        getattr(search, verb)("fox", vectr=[1.0])

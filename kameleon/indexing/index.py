@@ -368,7 +368,11 @@ class Index(Transactions):
             return self.store.embeddings.failures(conn, generation, tenants) if generation else []
 
     def index_vectors(self) -> bool:
-        """Build the approximate vector index where that is worth it and not done yet; True if it did."""
+        """Build the vector index where that is worth it, and those of declared fields; True if it built the former."""
+        with self.reading() as conn:
+            fields = self.catalog.indexed_fields(conn)
+        with self.store.connections.translating():
+            self.store.schema.build_field_indexes(fields)
         current = active(self.generations())
         with self.store.connections.translating():
             return current is not None and self.store.vectors.build_index(current)

@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 
 from ..errors import InvalidInput, NoProvider, ProviderError, ProviderRefused, ProviderUnavailable, StorageError
 from ..forking import fork_waits, per_process
-from ..stores.catalog import RETIRED, active, command, current, mismatch, unread, written_generation
+from ..stores.catalog import RETIRED, active, current, mismatch, unread, written_generation
+from ..stores.model_commands import command
 from ..stores.protocols import Store
 from ..stores.transactions import Transactions
 from ..values import BUILDING, Generation

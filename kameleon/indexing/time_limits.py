@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from ..event_loop import on_a_thread_of
+from ..event_loop import on_own_thread_of
 from ..forking import per_process
 
 log = logging.getLogger("kameleon.embeddings")
@@ -77,4 +77,4 @@ def is_on_loop() -> bool:
 
 def run_off_loop(call: Callable[[], T]) -> T:
     """What the call returns; in a greenlet of SQLAlchemy's asyncio from a thread, so that the event loop goes on."""
-    return await_only(on_a_thread_of(call)) if is_on_loop() else call()
+    return await_only(on_own_thread_of(call)) if is_on_loop() else call()

@@ -1,37 +1,91 @@
-"""What adapters of several frameworks need. Imports `errors`, `records` and `stores`."""
+"""What adapters of several frameworks need. Imports `errors`, `stores`, `orm` and `records`."""
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from copy import copy
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from ..errors import InvalidInput, UnknownEntity
+from ..orm.callers import on_a_thread
 from ..records import RecordStore
+from ..stores.catalog import Entity
 
 T = TypeVar("T")
 ALL = 2**53
 """The most records that `RecordStore.list` takes for a limit."""
 
 
-def declare(records: RecordStore, entity: str, text: str, fields: Mapping[str, str]) -> None:
+class Adapter:
+    """The records of an entity, in the transaction of a session where there is one."""
+
+    entity: str
+    _engine: Any
+    _records: RecordStore
+    _session: Any  # without a default, which would hide the private attribute of a pydantic model
+
+    @property
+    def engine(self) -> Any:
+        """The SearchEngine, or its `for_tenant`."""
+        return self._engine
+
+    @property
+    def records(self) -> RecordStore:
+        return self._records
+
+    def _open(
+        self, engine: Any, entity: str, text: str, fields: Mapping[str, str] | None = None, filters: str = ""
+    ) -> Entity:
+        """Be of this entity, as `declare` makes it."""
+        self._engine, self.entity, self._records = engine, entity, RecordStore(engine)
+        self._session = None
+        return declare(self._records, entity, text, fields, filters)
+
+    def in_session(self, session: Any) -> Self:
+        """The store inside the transaction of a session, which commits nothing; of an AsyncSession for coroutines."""
+        inside = copy(self)
+        inside._session = session
+        return inside
+
+    def _call(self, verb: str, *args: Any, **options: Any) -> Any:
+        """What a verb of the record store returns for the entity."""
+        return getattr(self._records, verb)(self.entity, *args, **{"session": self._session, **options})
+
+    def _hits(self, query: str, **options: Any) -> Any:
+        return self._engine.search(query, **{"entity": self.entity, "session": self._session, **options})
+
+
+def awaited(method: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
+    """The method of an adapter for coroutines, on a thread; in the transaction of its AsyncSession, or that of
+    `session=`."""
+
+    @wraps(method)
+    async def call(self: Any, *args: Any, session: Any = None, **options: Any) -> T:
+        def on_thread(session: Any = None) -> T:
+            return method(self if session is None else self.in_session(session), *args, **options)
+
+        return await on_a_thread(self._engine.index, on_thread, self._session if session is None else session)
+
+    return call
+
+
+def declare(
+    records: RecordStore, entity: str, text: str, fields: Mapping[str, str] | None = None, filters: str = ""
+) -> Entity:
     """Make the entity with one searchable field, and other fields, where it is missing. Raises InvalidInput where it is
-    there and its field `text` is not searched."""
+    there and its field `text` is not searched, or its filters begin elsewhere."""
     try:
         found = records.entity(entity)
     except UnknownEntity:
-        found = records.create_entity(entity, search=[text], fields=fields, exist_ok=True)
+        found = records.create_entity(entity, search=[text], fields=fields or {}, filters=filters, exist_ok=True)
     if not any(field.name == text and field.search is not None for field in found.fields):
         raise InvalidInput(
             f"the entity {entity} is of other records: its field {text!r} is not searched. Name another entity, or "
             f"alter_entity({entity!r}, search=[{text!r}])"
         )
-
-
-def awaited(verb: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
-    """The verb for coroutines, on a thread."""
-
-    @wraps(verb)
-    async def call(*args: Any, **options: Any) -> T:
-        return await asyncio.to_thread(verb, *args, **options)
-
-    return call
+    if found.filters != filters:
+        raise InvalidInput(
+            f"the filters of the entity {entity} begin in {found.filters or 'the record'}, not in "
+            f"{filters or 'the record'}. Name another entity, or declare it by create_entity({entity!r}, "
+            f"search=[{text!r}], filters={filters!r})"
+        )
+    return found

@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from sqlalchemy import make_url
@@ -11,10 +12,10 @@ from ..database import create_engine
 from ..embeddings import GivenVectors
 from ..engine import SearchEngine
 from ..errors import InvalidInput, MissingExtra, RecordExists
-from ..records import Record, RecordStore
+from ..records import Record
 from ..records.rows import OnConflict
 from ..tenants import ForTenant
-from .adapting import ALL, awaited, declare
+from .adapting import ALL, Adapter, awaited
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -30,7 +31,7 @@ ON_CONFLICT: dict[str, OnConflict] = {"none": "error", "fail": "error", "skip": 
 TYPES = {bool: "boolean", int: "int", float: "float"}
 
 
-class KameleonDocumentStore:
+class KameleonDocumentStore(Adapter):
     """Documents as records of an entity, which is made where it is missing: `content`, which keywords search, `meta`,
     and what else a document has. `database` is a SearchEngine or its `for_tenant`; or a URL, in a Secret where it has a
     password: then `model` names the model of the embeddings that documents bring, or `provider` the one that embeds."""
@@ -48,9 +49,8 @@ class KameleonDocumentStore:
         if sum(value is not None for value in (model, provider)) > isinstance(url, str):
             raise InvalidInput("a URL takes model= or provider=; a SearchEngine has its own provider: leave both out")
         given = provider if model is None else GivenVectors(model)
-        self.search = SearchEngine(create_engine(url), given) if isinstance(url, str) else url
-        self.entity, self.records = entity, RecordStore(self.search)
-        declare(self.records, entity, "content", {"meta": "object"})
+        engine = SearchEngine(create_engine(url), given) if isinstance(url, str) else url
+        self._open(engine, entity, "content", {"meta": "object"})
 
     def to_dict(self) -> dict[str, Any]:
         """Raises InvalidInput where the database is no URL, or one with a password."""
@@ -66,15 +66,15 @@ class KameleonDocumentStore:
         return default_from_dict(cls, data)
 
     def count_documents(self) -> int:
-        return self.records.count(self.entity)
+        return int(self._call("count"))
 
     def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
-        return self.records.count(self.entity, where=condition(filters))
+        return int(self._call("count", where=condition(filters)))
 
     def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
         """By id, with their embeddings."""
         ids = [record.id for record in self._listed(filters)]
-        found = self.records.get_many(self.entity, ids, vectors=True)
+        found = self._call("get_many", ids, vectors=True)
         return [_document(record.id, record.data, record.vector) for record in found]
 
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
@@ -86,28 +86,26 @@ class KameleonDocumentStore:
         kept = [{name: value for name, value in row.items() if value is not None and name != "score"} for row in rows]
         embeddings = None if all(embedding is None for embedding in given) else given
         try:
-            report = self.records.insert(
-                self.entity, kept, on_conflict=ON_CONFLICT[policy.value], embeddings=embeddings
-            )
+            report = self._call("insert", kept, on_conflict=ON_CONFLICT[policy.value], embeddings=embeddings)
         except RecordExists as error:
             stored = f"{str(error).partition('; ')[0]}; nothing of this call was stored"
             raise DuplicateDocumentError(f"{stored}. To write it, policy=DuplicatePolicy.OVERWRITE or SKIP") from error
-        return len(documents) - report.skipped
+        return len(documents) - int(report.skipped)
 
     def delete_documents(self, document_ids: list[str]) -> None:
-        self.records.delete(self.entity, document_ids)
+        self._call("delete", document_ids)
 
     def delete_all_documents(self) -> None:
-        self.records.delete(self.entity, where={})
+        self._call("delete", where={})
 
     def delete_by_filter(self, filters: dict[str, Any]) -> int:
-        return self.records.delete(self.entity, where=condition(filters, is_needed=True))
+        return int(self._call("delete", where=condition(filters, is_needed=True)))
 
     def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
         """Set these fields of the metadata of the documents that match; their other fields stay as they are read."""
-        found = self.records.list(self.entity, where=condition(filters, is_needed=True), limit=ALL)
+        found = self._call("list", where=condition(filters, is_needed=True), limit=ALL)
         rows = [{"id": record.id, "meta": {**record.data.get("meta", {}), **meta}} for record in found]
-        return self.records.insert(self.entity, rows, on_conflict="merge").updated
+        return int(self._call("insert", rows, on_conflict="merge").updated)
 
     def count_unique_metadata_by_filter(self, filters: dict[str, Any], metadata_fields: list[str]) -> dict[str, int]:
         """Reads all documents that match, as do the three below."""
@@ -139,7 +137,8 @@ class KameleonDocumentStore:
         return found[from_ : from_ + size], len(found)
 
     def _listed(self, filters: dict[str, Any] | None = None) -> list[Record]:
-        return self.records.list(self.entity, where=condition(filters), limit=ALL)
+        listed: list[Record] = self._call("list", where=condition(filters), limit=ALL)
+        return listed
 
     def _values(self, field: str, filters: dict[str, Any] | None = None) -> list[Any]:
         values = [record.data.get("meta", {}).get(field.removeprefix("meta.")) for record in self._listed(filters)]
@@ -172,6 +171,20 @@ class _Retriever:
         self.document_store, self.filters, self.top_k, self.options = document_store, filters, top_k, options
         self.filter_policy = FilterPolicy(filter_policy)
 
+    @property
+    def _engine(self) -> SearchEngine | ForTenant:
+        engine: SearchEngine | ForTenant = self.document_store.engine
+        return engine
+
+    @property
+    def _session(self) -> Any:
+        return self.document_store._session
+
+    def in_session(self, session: Any) -> "_Retriever":
+        inside = copy(self)
+        inside.document_store = self.document_store.in_session(session)
+        return inside
+
     def to_dict(self) -> dict[str, Any]:
         policy, store = self.filter_policy.value, self.document_store
         settings = {"filters": self.filters, "top_k": self.top_k, "options": self.options}
@@ -182,8 +195,8 @@ class _Retriever:
     ) -> dict[str, list[Document]]:
         store = self.document_store
         where = condition(apply_filter_policy(self.filter_policy, self.filters, filters))
-        asked = {"entity": store.entity, "where": where, "limit": self.top_k if top_k is None else top_k, **ranked_by}
-        hits = store.search.search(query, **asked, **(self.options or {}))
+        asked = {"where": where, "limit": self.top_k if top_k is None else top_k, **ranked_by}
+        hits = store._hits(query, **asked, **(self.options or {}))
         scores = [hit.similarity if ranked_by["mode"] == "vector" else hit.score for hit in hits]
         found = zip(hits, scores, strict=True)
         return {"documents": [_document(hit.id, hit.data or {}, hit.vector, score) for hit, score in found]}

@@ -11,7 +11,10 @@ except ImportError as _error:
     raise MissingExtra("haystack-ai", "haystack") from _error
 
 COMPARISONS = {"==": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte", "in": "$in"}
-COMPARISONS["not in"] = "$nin"
+COMPARISONS |= {"not in": "$nin", "like": "$like", "not like": "$like"}
+COMPARISONS |= {"array_contains": "$all", "array_overlaps": "$any"}
+"""Those of the last two lines, but for "not in", are PgvectorDocumentStore's."""
+LISTS = ("in", "not in", "array_contains", "array_overlaps")
 ORDERED = (">", ">=", "<", "<=")
 GROUPS = {"AND": "$and", "OR": "$or", "NOT": "$and"}
 NOTHING: dict[str, Any] = {"id": {"$in": []}}
@@ -35,14 +38,15 @@ def _condition(one: Any) -> dict[str, Any]:
             f"'conditions': [...]}}, by the operators {', '.join(COMPARISONS)}, {', '.join(GROUPS)}, not {one!r:.200}"
         )
     field, value = one["field"], one["value"]
-    if operator in ("in", "not in") and not isinstance(value, list):
+    if operator in LISTS and not isinstance(value, list):
         raise FilterError(f"{operator} compares with a list, not {value!r:.60}")
     if operator in ORDERED:
         if value is None:
             return NOTHING
         value = _ordered(operator, value)
     is_own = field in ("id", "content") or field.startswith("meta.")
-    return {field if is_own else f"meta.{field}": {COMPARISONS[operator]: value}}
+    compared = {COMPARISONS[operator]: value}
+    return {field if is_own else f"meta.{field}": {"$not": compared} if operator == "not like" else compared}
 
 
 def _ordered(operator: str, value: Any) -> Any:

@@ -9,7 +9,7 @@ from ..errors import InvalidInput, MissingExtra
 from ..records import RecordStore
 from ..tenants import ForTenant
 from ..values import SearchResults
-from .adapting import ALL, awaited, declare
+from .adapting import ALL, Adapter, awaited
 
 try:
     from llama_index.core.bridge.pydantic import PrivateAttr
@@ -26,7 +26,7 @@ OPERATORS |= {FilterOperator.TEXT_MATCH: "$contains", FilterOperator.TEXT_MATCH_
 MODES = {"sparse": "keyword", "text_search": "keyword", "hybrid": "hybrid", "default": "vector", "mmr": "vector"}
 
 
-class KameleonVectorStore(types.BasePydanticVectorStore):
+class KameleonVectorStore(Adapter, types.BasePydanticVectorStore):
     """Nodes as records of an entity, which is made where it is missing: each has `text`, which keywords search,
     `metadata`, `ref_doc_id`, and what else there is of it in `node`. `search` is a SearchEngine or its `for_tenant`;
     its provider names the model of the nodes' embeddings: `GivenVectors(model_name)` where LlamaIndex runs it.
@@ -36,17 +36,17 @@ class KameleonVectorStore(types.BasePydanticVectorStore):
 
     stores_text: bool = True
     entity: str
-    _search: SearchEngine | ForTenant = PrivateAttr()
+    _engine: SearchEngine | ForTenant = PrivateAttr()
     _records: RecordStore = PrivateAttr()
+    _session: Any = PrivateAttr(default=None)
 
     def __init__(self, search: SearchEngine | ForTenant, entity: str = "nodes") -> None:
         super().__init__(entity=entity)  # type: ignore[call-arg]
-        self._search, self._records = search, RecordStore(search)
-        declare(self._records, entity, "text", {"metadata": "object", "ref_doc_id": "text"})
+        self._open(search, entity, "text", {"metadata": "object", "ref_doc_id": "text"})
 
     @property
     def client(self) -> SearchEngine | ForTenant:
-        return self._search
+        return self._engine
 
     def add(self, nodes: Sequence[BaseNode], **options: Any) -> list[str]:
         """Store nodes, in place of those with their ids. One without an embedding is left pending; where none has one,
@@ -54,28 +54,28 @@ class KameleonVectorStore(types.BasePydanticVectorStore):
         given = [node.embedding for node in nodes]
         embeddings = None if all(embedding is None for embedding in given) else given
         how = {"on_conflict": "replace", "embeddings": embeddings, **options}
-        self._records.insert(self.entity, [_record(node) for node in nodes], **how)
+        self._call("insert", [_record(node) for node in nodes], **how)
         return [node.node_id for node in nodes]
 
     def delete(self, ref_doc_id: str, **options: Any) -> None:
-        self._records.delete(self.entity, where={"ref_doc_id": ref_doc_id}, **options)
+        self._call("delete", where={"ref_doc_id": ref_doc_id}, **options)
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **options: Any
     ) -> None:
         """Delete the nodes of these ids that match the filters; without either, none."""
         if where := _where(filters, id=node_ids):
-            self._records.delete(self.entity, where=where, **options)
+            self._call("delete", where=where, **options)
 
     def clear(self, **options: Any) -> None:
-        self._records.delete(self.entity, where={}, **options)
+        self._call("delete", where={}, **options)
 
     def get_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **options: Any
     ) -> list[BaseNode]:
         """With their embeddings, in the order of `node_ids`, or by id."""
-        listed = self._records.list(self.entity, where=_where(filters, id=node_ids), limit=ALL, **options)
-        found = self._records.get_many(self.entity, [record.id for record in listed], vectors=True, **options)
+        listed = self._call("list", where=_where(filters, id=node_ids), limit=ALL, **options)
+        found = self._call("get_many", [record.id for record in listed], vectors=True, **options)
         place = {id_: place for place, id_ in enumerate(node_ids or ())}
         found.sort(key=lambda record: place.get(record.id, 0))
         return [_node(record.data, record.vector) for record in found]
@@ -85,10 +85,9 @@ class KameleonVectorStore(types.BasePydanticVectorStore):
 
     def query(self, query: VectorStoreQuery, **options: Any) -> types.VectorStoreQueryResult:
         """`similarities` are the cosines of DEFAULT and MMR, the scores (0..1) of the other modes."""
-        return _result(query, self._search.search(entity=self.entity, **_asked(query, options), **options))
+        return _result(query, self._hits(**_asked(query, options), **options))
 
-    async def aquery(self, query: VectorStoreQuery, **options: Any) -> types.VectorStoreQueryResult:
-        return _result(query, await self._search.asearch(entity=self.entity, **_asked(query, options), **options))
+    aquery = awaited(query)
 
 
 def _asked(query: VectorStoreQuery, options: dict[str, Any]) -> dict[str, Any]:

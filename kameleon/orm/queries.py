@@ -152,6 +152,8 @@ class Queries:
         **options: Unpack[TenantOption],
     ) -> list[str]:
         check_whole("limit", limit, 1)
+        if unknown := sorted(options.keys() - {"tenant"}):
+            raise TypeError(f"suggest() got an unexpected keyword argument {unknown[0]!r}")
         text = check_text(text)
         given = self._searched(entity, entities, connection)
         tenants, _ = self.tenants(given or (), options, connection)

@@ -55,6 +55,7 @@ class Administering:
                 raise EntityExists(exists(name, problem if exist_ok else ""))
             check_no_table(self._index, connection, name)
             self._catalog.write_entity(connection, entity, is_new=True)
+            self._catalog.index_fields(connection)
             self._note_boosts(connection, entity)
             if entity.has_tenants:
                 self._index.store.schema.add_tenanted(connection, [name])
@@ -71,6 +72,7 @@ class Administering:
             count = connection.execute(delete(self._rows.table).where(self._rows.table.c.entity_name == name)).rowcount
             entities = self._index.tables.entities
             connection.execute(delete(entities).where(entities.c.name == name))
+            self._catalog.index_fields(connection)
             return count
 
         made = self._index.committed(attempt, None, connection)
@@ -147,6 +149,7 @@ class Administering:
             entity = boosted(altered(before, search, unsearch, fields), boosts)
             if entity != before:
                 self._catalog.write_entity(connection, entity, is_new=False)
+                self._catalog.index_fields(connection)
             if entity.boosts != before.boosts:
                 self._note_boosts(connection, before, entity)
             return entity

@@ -75,12 +75,13 @@ class Coroutines:
         on_conflict: OnConflict = "error",
         create: bool = True,
         tenant: object = None,
+        tenant_field: str | None = None,
         session: "AsyncSession | None" = None,
         embeddings: Iterable[Any] | None = None,
     ) -> InsertReport:
         """`insert`, as `aentity`."""
-        options = {"on_conflict": on_conflict, "create": create, "tenant": tenant, "embeddings": embeddings}
-        insert = partial(self.insert, entity, records, **options)
+        options = {"on_conflict": on_conflict, "create": create, "tenant": tenant, "tenant_field": tenant_field}
+        insert = partial(self.insert, entity, records, **options, embeddings=embeddings)
         return await on_a_thread(self.index, insert, session)
 
     async def aget(

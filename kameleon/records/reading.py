@@ -21,6 +21,7 @@ from ..stores.refs import ids_by_tenant
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref
 from .entities import fields_of
+from .rows import value_at
 from .stored import condition
 from .tenants import of_tenants, tenant_named, tenants_named
 from .values import Record, make_record
@@ -162,12 +163,6 @@ class Sorted:
         refs.sort(key=lambda ref: (ref.id, ref.tenant, ref is end))
         ordered = by_fields(refs, values, self.sorts, sort_key(self.index.store.language))
         return ordered if end is None else ordered[ordered.index(end) + 1 :]
-
-
-def value_at(data: Any, path: Sequence[str]) -> Any:
-    for name in path:
-        data = data.get(name) if isinstance(data, Mapping) else None
-    return data
 
 
 def stored(index: Index, connection: Connection, refs: Sequence[Ref]) -> list[Record]:

@@ -124,7 +124,7 @@ def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
         check_field(name)
         has_nul |= check_value(value, name, 1)
     for declared in entity.fields:
-        value = _value_of(data, field_path(declared.name, entity.filters))
+        value = value_at(data, field_path(declared.name, entity.filters))
         if declared.type != "any" and value is not None and not is_of_type(value, declared.type):
             shown = ", a text such as 2026-01-31T12:30Z" if declared.type == DATETIME else ""
             raise InvalidRecord(
@@ -188,7 +188,7 @@ def check_field(name: Any) -> str:
     return name
 
 
-def _value_of(data: Mapping[str, Any], path: Path) -> Any:
+def value_at(data: Mapping[str, Any], path: Path) -> Any:
     """What a path leads to; None where it leads to nothing."""
     value: Any = data
     for name in path:

@@ -291,14 +291,13 @@ class LegSearch:
         elif self._query.vector is not None and problem is None:
             self._check_generation()
         elif prepared.service is None:
-            problem = problem or NoProvider("the engine has no embedding provider")
+            problem = problem or NoProvider()
         elif not prepared.generations and (
             refusal := self._store.vectors.refusal(self._connection, prepared.dimensions)
         ):
             problem = VectorsUnavailable(refusal)
         if problem is not None:
-            is_without = prepared.service is None and prepared.unavailable is None and not prepared.unread
-            self._without_vector(NoProvider() if is_without else problem, str(problem))
+            self._without_vector(problem, str(problem))
         found.generation = prepared.generation
         if found.generation is not None:
             with found.timed("embedding"):

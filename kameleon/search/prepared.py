@@ -59,9 +59,7 @@ def prepare(query: Query, generations: Sequence[Generation], service: "Embedding
 def prepare_given(query: Query, generations: Sequence[Generation]) -> Prepared:
     """The caller's vector, to be compared with the active generation's, whose model nothing is asked of."""
     generation = active(generations)
-    is_building = (
-        ""
-        if generation or not generations
-        else ("the embeddings of this index are still being built: `kameleon embeddings status` shows how far")
-    )
-    return Prepared(generations, generation=generation, unread=is_building, vector=query.vector)
+    unread = ""
+    if generations and generation is None:
+        unread = "the embeddings of this index are still being built: `kameleon embeddings status` shows how far"
+    return Prepared(generations, generation=generation, unread=unread, vector=query.vector)

@@ -1,8 +1,6 @@
 """The registry: which generations of embeddings the database holds, and which entities were declared. Imports `values`,
-`errors`, `boosts`, `content` and `embeddings`."""
+`boosts`, `content` and `embeddings`."""
 
-import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -12,10 +10,10 @@ from sqlalchemy import Connection, case, func, null, select, type_coerce
 
 from ..boosts import Boost, read_boosts
 from ..content import PLAIN, Field
-from ..errors import redacted
 from ..values import BUILDING, Generation, Noise
+from .model_commands import command, origin
 from .own_connections import is_own
-from .paths import FieldNames, declared_names, is_nested
+from .paths import FieldNames, Path, declared_names, is_nested
 from .protocols import Store
 from .settings import CURATION
 from .tables import indexed_fields, read_document
@@ -23,7 +21,6 @@ from .tables import indexed_fields, read_document
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
 
-FLAGS = {"model": "--model", "model_name": "--model", "dimensions": "--dimensions", "base_url": "--base-url"}
 ACTIVE, RETIRED, DROPPED = "active", "retired", "dropped"
 DESCRIBED = tuple(field.name for field in fields(Generation))
 
@@ -123,12 +120,6 @@ def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
     return f"the index holds embeddings of {there}, this engine's provider is {here}. Use the index's model, or {way}"
 
 
-def origin(options: Mapping[str, Any]) -> str:
-    """Describes which of several models of one name a provider's options identify."""
-    server = f" at {options['base_url']}" if "base_url" in options else ""
-    return f"{server}, revision {options['revision']}" if "revision" in options else server
-
-
 def unread(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
     """Explains why a provider's query cannot be compared with any embedding yet. Else empty."""
     fingerprint = provider.fingerprint
@@ -141,27 +132,6 @@ def unread(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
         f"the embeddings of {provider.model_name} (generation {place.number}) are still being built: "
         "`kameleon embeddings status` shows how far, `kameleon embeddings reindex` goes on with it"
     )
-
-
-def command(provider: "EmbeddingProvider") -> str:
-    """Renders what moves an index to a provider's model: a command where a command line can name all of its options."""
-    from ..embeddings import provider_names
-
-    by_object = "search.reindex() of an engine with this provider"
-    options = {"model": provider.model_name} if provider.name == "static" else {}
-    options |= provider.options
-    if "path" in options:
-        options["model"] = options.pop("path")
-    words = ["kameleon", "embeddings", "reindex", "--provider", provider.name]
-    for name, value in options.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        words += [FLAGS[name], text] if name in FLAGS else ["--option", f"{name}={text}"]
-    line = shlex.join(words)
-    is_known = provider.name in provider_names()
-    is_plain = all(isinstance(value, str | int | float | bool | None) for value in options.values())
-    if not (is_known and is_plain) or "`" in line or redacted(line) != line:
-        return by_object
-    return f"`{line}`, or {by_object}"
 
 
 class Catalog:
@@ -338,7 +308,14 @@ class Catalog:
         else:
             changes = {"definition": definition, "updated_at": now}
             connection.execute(table.update().where(table.c.name == entity.name), changes)
-        self._store.schema.index_fields(connection, indexed_fields(definition))
+
+    def index_fields(self, connection: Connection) -> None:
+        """Makes the indexes of all declared fields, and drops others. Fields that inserts add have no types."""
+        self._store.schema.index_fields(connection, self.indexed_fields(connection))
+
+    def indexed_fields(self, connection: Connection) -> list[tuple[Path, str]]:
+        """The declared fields of all entities that have an index, with their types."""
+        return indexed_fields(connection.scalars(select(self._entities.c.definition)).all())
 
 
 def as_definition(entity: Entity) -> dict[str, Any]:

@@ -111,8 +111,12 @@ class Schema(Protocol):
     def embedding_tables(self, connection: Connection) -> set[int]:
         """Returns the numbers of the generations that have a table with embeddings, registered or not."""
 
-    def index_fields(self, connection: Connection, paths: Sequence[Path]) -> None:
-        """Creates the missing indexes that filters on these fields of the record store use, where the database can."""
+    def index_fields(self, connection: Connection, fields: Sequence[tuple[Path, str]]) -> None:
+        """Creates the missing indexes that filters on these fields of the record store use, by path and type, and drops
+        others, where that waits for nobody."""
+
+    def build_field_indexes(self, fields: Sequence[tuple[Path, str]]) -> bool:
+        """Does the same while others write, in transactions of its own; True if there was something to do."""
 
     def distribute(self, connection: Connection, generations: Sequence[Generation], by: str = "record_id") -> list[str]:
         """Distributes the tables over a cluster's servers, by record_id or tenant, and returns which. Raises

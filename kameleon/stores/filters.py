@@ -89,13 +89,9 @@ class _Parser:
 
     def _entry(self, key: Any, value: Any, depth: int) -> Iterator[Filter]:
         if key in ("$and", "$or"):
-            if not isinstance(value, list | tuple) or not value:
-                raise InvalidFilter(f"{key} takes a list of filters, not {seen(value)}")
-            if len(value) > MAX_MEMBERS:
-                raise InvalidFilter(
-                    f"{key} takes {MAX_MEMBERS} filters at most, not {len(value)}. For many values use $in"
-                )
-            yield Group(key, tuple(self.group(member, depth + 1) for member in value))
+            yield Group(key, self._members(key, value, depth))
+        elif key == "$not" and isinstance(value, list | tuple):
+            yield Group("$not", (Group("$or", self._members(key, value, depth)),))
         elif key == "$not":
             yield Group("$not", (self.group(value, depth + 1),))
         elif not isinstance(key, str) or key.startswith("$"):
@@ -105,6 +101,13 @@ class _Parser:
         else:
             path = ID if (key,) == ID else path_of(key, self.names)
             yield from self._comparisons(path, value, depth)
+
+    def _members(self, key: str, value: Any, depth: int) -> tuple[Filter, ...]:
+        if not isinstance(value, list | tuple) or not value:
+            raise InvalidFilter(f"{key} takes a list of filters, not {seen(value)}")
+        if len(value) > MAX_MEMBERS:
+            raise InvalidFilter(f"{key} takes {MAX_MEMBERS} filters at most, not {len(value)}. For many values use $in")
+        return tuple(self.group(member, depth + 1) for member in value)
 
     def _comparisons(self, path: tuple[str, ...], value: Any, depth: int) -> Iterator[Filter]:
         value = value.filter if isinstance(value, Bucket) else value
@@ -283,6 +286,16 @@ def condition(filter_: Filter, binds: dict[str, Any], comparison: Callable[[Comp
     members = [condition(member, binds, comparison) for member in filter_.members]
     if filter_.operator == "$not":
         return f"NOT ({members[0]})"
+    return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["true"]) + ")"
+
+
+def holding(filter_: Filter, binds: dict[str, Any], comparison: Callable[[Comparison, dict[str, Any]], str]) -> str:
+    """Renders the same for a WHERE of its own, where NULL is false and the planner can use indexes."""
+    if isinstance(filter_, Comparison):
+        return comparison(filter_, binds)
+    if filter_.operator == "$not":
+        return condition(filter_, binds, comparison)
+    members = [holding(member, binds, comparison) for member in filter_.members]
     return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["true"]) + ")"
 
 

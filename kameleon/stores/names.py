@@ -7,7 +7,7 @@ these begins with `kdb_a_`.
 
 import re
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import overload
 
 from sqlalchemy import MetaData, TextClause, text
 
@@ -36,8 +36,6 @@ NAMES = "kameleon_names"
 OF_RECORDS = re.compile(r"(?<![\w.\"'])records\.(?=(data|id|tenant)\b)")
 """A column of the table of records in a condition on `kdb_records AS records`."""
 
-S = TypeVar("S", str, TextClause)
-
 
 class Names:
     """Of one namespace, None for the default one, in which a name or statement is returned as it is. Raises
@@ -48,15 +46,18 @@ class Names:
         self.namespace = namespace
         self.prefix = PREFIX if namespace is None else f"{PREFIX}{namespace}_"
 
-    def __call__(self, statement: S) -> S:
+    @overload
+    def __call__(self, statement: str) -> str: ...
+    @overload
+    def __call__(self, statement: TextClause) -> TextClause: ...
+    def __call__(self, statement: str | TextClause) -> str | TextClause:
         """A name of the default namespace as it is in this one; a statement of kameleon's, or a part of one, with its
         names so. What is an application's is put in afterwards."""
         if self.namespace is None:
             return statement
-        given: Any = statement
-        rendered: Any = with_prefix if isinstance(given, str) else text_with_prefix
-        made: S = rendered(getattr(given, "text", given), self.prefix)
-        return made
+        if isinstance(statement, str):
+            return with_prefix(statement, self.prefix)
+        return text_with_prefix(statement.text, self.prefix)
 
     def embeddings(self, number: int) -> str:
         """The table of a generation's embeddings."""

@@ -78,6 +78,11 @@ def field_path(name: str, root: str) -> Path:
     return (root, *split(name.removeprefix(f"{root}.")))
 
 
+def is_plain(name: str) -> bool:
+    """Whether SQL may contain a name as it is."""
+    return name.isascii() and name.isidentifier()
+
+
 def written(name: str, root: str) -> str:
     """A declared field's name as filters have it."""
     if is_nested(name, root):

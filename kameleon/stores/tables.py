@@ -2,7 +2,7 @@
 `errors`."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -39,10 +39,10 @@ from ..errors import SchemaMismatch
 from .keyword_tables import KeywordTables
 from .keyword_tables import key as key
 from .names import NAMES, Names, named
-from .paths import Path, field_path
+from .paths import DATETIME, Path, field_path
 
 SCHEMA_VERSION = 11
-COMPARED = ("text", "integer", "number", "boolean")
+COMPARED = ("text", "integer", "number", "boolean", DATETIME)
 IDS_A_STATEMENT = 1_000
 
 T = TypeVar("T")
@@ -63,11 +63,15 @@ def dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def indexed_fields(definition: Mapping[str, Any]) -> list[Path]:
-    """Returns the declared fields that filters compare with one value: typed, and not searchable."""
-    root = definition.get("filters", "")
-    named = (f["name"] for f in definition["fields"] if f["type"] in COMPARED and not f["searchable"])
-    return [field_path(name, root) for name in named]
+def indexed_fields(definitions: Iterable[Mapping[str, Any]]) -> list[tuple[Path, str]]:
+    """Returns the declared fields that filters compare with one value, typed and not searchable, and their types."""
+    found = (
+        (field_path(field["name"], definition.get("filters", "")), field["type"])
+        for definition in definitions
+        for field in definition["fields"]
+        if field["type"] in COMPARED and not field["searchable"]
+    )
+    return list(dict.fromkeys(found))
 
 
 def check_version(version: str | None) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from ...moments import day_of
 from ...values import Ref
 from ..counting import most_frequent
-from ..filters import Filter, condition, counting
+from ..filters import Filter, condition, counting, holding
 from ..paths import ANY, FieldNames
 from ..tables import Tables
 from ..values import Matches, Probe, Probed, ValueAt, bound
@@ -19,9 +19,10 @@ from . import copy as binary
 from . import statements as sql
 from . import statements_fields as field_sql
 from .fetching import selected
+from .field_keys import DATA, moment
 from .rows import by_key
 from .templates import Templates
-from .where import DATA, at, comparison, moment
+from .where import at, comparison
 
 ROWS_INSERTED = 50
 """More rows than this are copied. Chosen, not measured."""
@@ -110,7 +111,7 @@ class PostgreSQLRecords:
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
-        return self._templates.own.on_table(condition(filter_, binds, comparison)), binds
+        return self._templates.own.on_table(holding(filter_, binds, comparison)), binds
 
 
 def _probe(probe: Probe, binds: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from ..old_tables import OldTables
 from ..paths import Path
 from ..settings import Settings
 from ..tables import Tables, check_version, known_entities
-from . import citus, dropping, terms
+from . import citus, dropping, field_indexes, terms
 from . import statements as sql
 from .connections import PostgreSQLConnections
 from .errors import NO_RIGHT, NOT_AVAILABLE
@@ -169,8 +169,11 @@ class PostgreSQLSchema:
 
     # fields, servers
 
-    def index_fields(self, connection: Connection, paths: Sequence[Path]) -> None:
-        """A filter is a jsonpath, for which there is no index: it reads the records of its entities."""
+    def index_fields(self, connection: Connection, fields: Sequence[tuple[Path, str]]) -> None:
+        field_indexes.change(connection, self._templates, fields)
+
+    def build_field_indexes(self, fields: Sequence[tuple[Path, str]]) -> bool:
+        return field_indexes.build(self._connections, self._templates, fields)
 
     def distribute(self, connection: Connection, generations: Sequence[Generation], by: str = "record_id") -> list[str]:
         self._templates.load_extensions(connection)

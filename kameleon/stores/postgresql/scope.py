@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ...values import Ref, Tenants
-from ..filters import Filter, condition
+from ..filters import Filter, holding
 from ..refs import ids_by_entity
 from ..values import Scope, after_record
 from . import statements as sql
@@ -76,7 +76,7 @@ class PostgreSQLScopes:
             passes = (
                 f"EXISTS (SELECT 1 FROM {records} AS records WHERE records.tenant = {alias}.tenant "
                 f"AND records.entity_name = {alias}.entity_name "
-                f"AND records.id = {alias}.record_id AND {condition(scope.filter, binds, comparison)})"
+                f"AND records.id = {alias}.record_id AND {holding(scope.filter, binds, comparison)})"
             )
             if scope.unfiltered:
                 passes = f"({alias}.entity_name = ANY(CAST(:unfiltered AS text[])) OR {passes})"
@@ -102,7 +102,7 @@ class PostgreSQLScopes:
         of_scope, own = of_tenants(scope.tenants, "records")
         binds |= own
         entities = " AND records.entity_name = ANY(:scope)" if scope.entities else ""
-        return f"{of_scope}{entities} AND {condition(filter_, binds, comparison)}"
+        return f"{of_scope}{entities} AND {holding(filter_, binds, comparison)}"
 
 
 def of_tenants(tenants: Tenants, alias: str) -> tuple[str, dict[str, Any]]:

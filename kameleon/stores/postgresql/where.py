@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...moments import LENGTH, Moment
+from ...moments import Moment
 from ..filters import (
     HAS_WORDS,
     ID,
@@ -24,21 +24,12 @@ from ..filters import (
 )
 from ..patterns import PATTERNS, pieces
 from ..tables import digits, dump
+from .field_keys import AS_FLOAT, DATA, looked_up, moment
 
-MAX_FLOAT = "1.7976931348623157e308"
-DATA, KEY = "records.data", "records.id"
+KEY = "records.id"
 SIGNS = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
-ZONE = r"(Z|[+-](0\d|1[0-4])\:[0-5]\d)"
-MOMENT = (
-    r"^(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
-    rf"([T ]([01]\d|2[0-3])\:[0-5]\d(\:[0-5]\d(\.\d+)?)?{ZONE}?)?$"
-)
-"""Texts that are moments, but for days that a month has not. A colon is escaped, for it would begin a bind."""
 START, END = "(^|[^a-z0-9])", "($|[^a-z0-9])"
 IS_WHOLE = f"{{0}} BETWEEN {LEAST_WHOLE} AND {MOST_WHOLE}"
-AS_FLOAT = f"CAST(least(greatest({{0}}, -{MAX_FLOAT}), {MAX_FLOAT}) AS float8)"
-"""JSONB may hold a number that is more than a float can be."""
-
 DOCUMENT = "CAST({} AS jsonb)"
 """A column of JSON as the document that conditions are on."""
 
@@ -48,9 +39,17 @@ def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA
         return "false" if compared.operator == "$in" else "true"
     if compared.operator == HAS_WORDS:
         return has_words(document, compared.path, compared.value, binds)
-    if compared.path == ID and document == DATA:
+    if document != DATA:
+        return on_value(at(document, compared.path, binds), compared, binds)
+    if compared.path == ID:
         return on_id(compared, binds)
-    value = at(document, compared.path, binds)
+    holds = on_value(at(document, compared.path, binds), compared, binds)
+    found = looked_up(compared, binds)
+    return f"({found} AND {holds})" if found else holds
+
+
+def on_value(value: str, compared: Comparison, binds: dict[str, Any]) -> str:
+    """Renders a comparison of a JSON value."""
     match compared.operator:
         case "$eq":
             return equals(value, compared.value, binds)
@@ -118,20 +117,6 @@ def is_moment(value: str, holds: str) -> str:
     """Whether it holds for a text that is a moment, or for one in a list."""
     members = f"EXISTS (SELECT 1 FROM jsonb_array_elements({value}) AS item(one) WHERE {moment('one')} {holds})"
     return f"CASE jsonb_typeof({value}) WHEN 'array' THEN {members} ELSE {moment(value)} {holds} END"
-
-
-def moment(value: str) -> str:
-    """The milliseconds of a text that is a date or a time, NULL of another. A CASE in a CASE, for a cast of any other
-    text fails."""
-    text = f"({value} #>> '{{}}')"
-    month = f"make_date(CAST(left({text}, 4) AS int), CAST(substr({text}, 6, 2) AS int), 1)"
-    day = f"to_char({month} + CAST(substr({text}, 9, 2) AS int) - 1, 'YYYY-MM-DD')"
-    added = f"CASE WHEN {text} ~ '{ZONE}$' THEN '' WHEN length({text}) > {LENGTH} THEN 'Z' ELSE ' 00\\:00Z' END"
-    ms = f"CAST(floor(extract(epoch FROM CAST({text} || {added} AS timestamptz)) * 1000 + 0.5) AS bigint)"
-    return (
-        f"CASE WHEN jsonb_typeof({value}) = 'string' AND {text} ~ '{MOMENT}' "
-        f"THEN CASE WHEN {day} = left({text}, {LENGTH}) THEN {ms} END END"
-    )
 
 
 def on_id(compared: Comparison, binds: dict[str, Any]) -> str:

@@ -63,9 +63,6 @@ def no_tables(file: str | None) -> str:
         "ENTITY < FILE` makes them, or SearchEngine(engine); with create_tables=False a migration must, and "
         "with namespace= those of that namespace are looked for"
     )
-    return (
-        made
-        if path_of(file)
-        else f"{made}. A SQLite database in memory is another one for each "
-        "thread, unless kameleon.create_engine opens it"
-    )
+    if path_of(file):
+        return made
+    return f"{made}. A SQLite database in memory is another one for each thread, unless kameleon.create_engine opens it"

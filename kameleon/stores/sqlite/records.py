@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from ...moments import day_of
 from ...values import Ref
 from ..counting import most_frequent
-from ..filters import Filter, bind, condition, counting
+from ..filters import Filter, bind, condition, counting, holding
 from ..names import Names
 from ..paths import ANY, FieldNames
 from ..tables import dump, parts
@@ -104,7 +104,7 @@ class SQLiteRecords:
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
-        return self._names.on_table(condition(filter_, binds, comparison)), binds
+        return self._names.on_table(holding(filter_, binds, comparison)), binds
 
 
 def of_arrays(column: Sequence[str | None], paths: int) -> Sequence[Sequence[Any]]:

@@ -12,7 +12,7 @@ from ...errors import StorageError
 from ...values import Generation
 from ..names import Names
 from ..old_tables import OldTables
-from ..paths import Path
+from ..paths import DATETIME, Path, is_plain
 from ..settings import Settings
 from ..tables import Tables, check_version, indexed_fields, known_entities
 from . import statements as sql
@@ -20,7 +20,7 @@ from .connections import SQLiteConnections
 from .embedding_log import log_change
 from .old_tables import SQLiteOldTables
 from .vectors import SQLiteVectors
-from .where import indexed_path, is_plain
+from .where import indexed_path, moment
 
 
 @dataclass(eq=False)
@@ -48,8 +48,8 @@ class SQLiteSchema:
         self._tables.metadata.create_all(connection)
         for statement in sql.CREATE:
             connection.execute(text(self._names(statement)))
-        for definition in connection.execute(select(self._tables.entities.c.definition)).scalars():
-            self.index_fields(connection, indexed_fields(definition))
+        definitions = connection.execute(select(self._tables.entities.c.definition)).scalars()
+        self.index_fields(connection, indexed_fields(definitions))
         self._settings.write(connection)
 
     def old_tables(self, connection: Connection) -> OldTables:
@@ -83,12 +83,26 @@ class SQLiteSchema:
 
     # fields, servers
 
-    def index_fields(self, connection: Connection, paths: Sequence[Path]) -> None:
+    def index_fields(self, connection: Connection, fields: Sequence[tuple[Path, str]]) -> None:
         """Entities share the index of a field of one name."""
-        for path in paths:
+        wanted = {}
+        for path, type_ in fields:
             if all(map(is_plain, path)):
-                made = self._names(sql.FIELD_INDEX).format(name=".".join(path), path=indexed_path(path))
-                connection.exec_driver_sql(made)
+                name, value = ".".join(path), indexed_path(path)
+                wanted[f"kdb_records_by_{name}"] = f"json_extract(data, {value})"
+                if type_ == DATETIME:
+                    key = moment(f"json_extract(data, {value})", f"json_type(data, {value})")
+                    wanted[f"kdb_records_at_{name}"] = key
+        wanted = {self._names(name): key for name, key in wanted.items()}
+        there = set(connection.exec_driver_sql(self._names(sql.FIELD_INDEXES)).scalars())
+        for name in there - wanted.keys():
+            connection.exec_driver_sql(f'DROP INDEX "{name}"')
+        for name in wanted.keys() - there:
+            connection.exec_driver_sql(self._names(sql.FIELD_INDEX).format(name=name, key=wanted[name]))
+
+    def build_field_indexes(self, fields: Sequence[tuple[Path, str]]) -> bool:
+        """They are made with the fields: nobody else writes."""
+        return False
 
     def distribute(self, connection: Connection, generations: Sequence[Generation], by: str = "record_id") -> list[str]:
         raise StorageError("SQLite is one file on one machine. PostgreSQL with Citus can be distributed")

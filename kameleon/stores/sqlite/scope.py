@@ -3,17 +3,18 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, text
 
 from ...values import Ref
-from ..filters import condition
+from ..filters import condition, holding
 from ..names import Names
 from ..values import Scope, after_record, bound
 from . import statements as sql
 from .rows import as_json, fetched
-from .where import comparison, holding, is_looked_up
+from .where import comparison, is_looked_up
 
 
 @dataclass(eq=False)
@@ -62,7 +63,7 @@ class SQLiteScopes:
         binds = {}
         partitions = partitions_of("records", scope, binds)
         is_of_tenant = scope.has_one_tenant and is_looked_up(scope.filter)
-        holds = holding(scope.filter, binds, is_of_tenant=is_of_tenant)
+        holds = holding(scope.filter, binds, partial(comparison, is_of_tenant=is_of_tenant))
         if is_of_tenant:
             partitions[0] = f"+{partitions[0]}"  # no index is used for this one, but for those in the alternatives
         return self._names(sql.OF_FILTER).format(scope=" AND ".join([*partitions, holds])), binds

@@ -53,7 +53,11 @@ CREATE_GENERATION = """
 """
 
 FIELD_INDEX = """
-    CREATE INDEX IF NOT EXISTS "kdb_records_by_{name}" ON kdb_records (tenant, json_extract(data, {path}), entity_name)
+    CREATE INDEX IF NOT EXISTS "{name}" ON kdb_records (tenant, {key}, entity_name)
+"""
+FIELD_INDEXES = """
+    SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'kdb_records'
+      AND (name GLOB 'kdb_records_by_*' OR name GLOB 'kdb_records_at_*')
 """
 
 EMBEDDING_TABLES = text("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'kdb_embedding_g[0-9]*'")

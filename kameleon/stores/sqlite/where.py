@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ...moments import DAY_MS, LENGTH, Moment
-from ..filters import HAS_WORDS, ID, LISTS, ORDERED, Comparison, Filter, Group, bind, by_shape, condition, id_text
+from ..filters import HAS_WORDS, ID, LISTS, ORDERED, Comparison, Filter, Group, bind, by_shape, id_text
+from ..paths import is_plain
 from ..patterns import PATTERNS, pieces, prefix, successor
 from ..tables import dump
 
@@ -28,11 +29,6 @@ TEXT_OF_REAL = "printf('%!.20g', {0})"
 DOCUMENT = f"CASE typeof({{0}}) WHEN 'real' THEN {TEXT_OF_REAL} ELSE {{0}} END"
 """A column of JSON as the document that conditions are on: in one, SQLite makes numbers of texts that are some, and
 rounds these to 15 digits where it reads them as texts."""
-
-
-def is_plain(name: str) -> bool:
-    """Whether a field may have an index, whose SQL contains its name."""
-    return name.isascii() and name.isidentifier()
 
 
 def indexed_path(path: Sequence[str]) -> str:
@@ -122,22 +118,12 @@ def json_path(names: Sequence[str]) -> str:
     return "$" + "".join(f".{name}" if '"' in name else f'."{name}"' for name in escaped)
 
 
-def holding(filter_: Filter, binds: dict[str, Any], *, is_of_tenant: bool = False) -> str:
-    """Renders the same as `condition` for a WHERE of its own, where NULL is false and the planner can use indexes."""
-    if isinstance(filter_, Comparison):
-        return comparison(filter_, binds, is_of_tenant=is_of_tenant)
-    if filter_.operator == "$not":
-        return condition(filter_, binds, comparison)
-    members = [holding(member, binds, is_of_tenant=is_of_tenant) for member in filter_.members]
-    return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["true"]) + ")"
-
-
 def is_looked_up(filter_: Filter) -> bool:
-    """Whether records have to equal a text or a number in some field."""
+    """Whether records have to equal a text, a number or a moment in some field."""
     if isinstance(filter_, Group):
         return filter_.operator == "$and" and any(map(is_looked_up, filter_.members))
     values = filter_.value if filter_.operator == "$in" else [filter_.value] if filter_.operator == "$eq" else []
-    return filter_.path != ID and bool(values) and all(type(value) in KINDS for value in values)
+    return filter_.path != ID and bool(values) and all(type(value) in (*KINDS, Moment) for value in values)
 
 
 def equals(field: Field, wanted: Any, binds: dict[str, Any]) -> str:
@@ -183,7 +169,7 @@ def equals_any(field: Field, options: Sequence[Any], binds: dict[str, Any]) -> s
 def is_moment(field: Field, holds: str) -> str:
     """Renders whether it holds for a text that is a moment, or for one in a list."""
     member = field.has_member(f"{moment('item.value', 'item.type')} {holds}")
-    return f"({moment(field.value, field.kind)} {holds} OR {member})"
+    return f"(({field.begins}{moment(field.value, field.kind)} {holds}) OR {member})"
 
 
 def moment(value: str, kind: str) -> str:
@@ -191,8 +177,9 @@ def moment(value: str, kind: str) -> str:
     and 31 February for 3 March."""
     day = f"substr({value}, 1, {LENGTH})"
     ms = f"CAST(round((julianday({value}) - 2440587.5) * {DAY_MS}.0) AS INTEGER)"
-    is_day = f"{value} >= '0001' AND date({day}, '+0 days') = {day} AND substr({value}, 12, 2) < '24'"
-    return f"CASE WHEN {kind} = 'text' AND {is_day} THEN {ms} END"
+    is_day = f"date({day}, '+0 days') = {day} AND substr({value}, 12, 2) < '24'"
+    begins = f"{kind} = 'text' AND {value} >= '0001' AND {value} GLOB '[0-9]*'"
+    return f"CASE WHEN {begins} THEN CASE WHEN {is_day} THEN {ms} END END"
 
 
 def on_id(compared: Comparison, binds: dict[str, Any]) -> str:
