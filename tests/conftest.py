@@ -290,7 +290,7 @@ SLOW_ON_POSTGRESQL = (
     *("test_hit_passages.py", "test_limit_by.py", "test_query_rules.py", "test_snippets.py", "test_synonyms.py"),
     *("test_verdicts.py", "test_weighting.py", "test_writing.py"),
     *("test_estimating.py", "test_passages.py", "test_results.py", "test_same_model.py"),
-    *("test_langchain.py", "test_langgraph.py"),
+    *("test_adapters_shared.py", "test_langchain.py", "test_langgraph.py"),
     *("test_haystack.py", "test_llamaindex.py"),
 )
 TESTS_SLOW_ON_POSTGRESQL = {
