@@ -126,6 +126,7 @@ def test_documents_without_ids_get_them(store: KameleonVectorStore) -> None:
     assert added[1] == "own"
     assert [document.page_content for document in store.get_by_ids(added)] == ["one fox", "two", "three"]
     assert given[0].id is None
+    assert store.add_documents(given[1:2], ids=["given"]) == ["given"]
     with pytest.raises(ValueError, match="longer"):
         store.add_texts(["one", "two"], ids=["1", "2", "3"])
 
