@@ -274,6 +274,9 @@ def test_an_entity_of_another_shape_is_refused(make: Make) -> None:
     RecordStore(search).create_entity("Shelf", search=["title"])
     with pytest.raises(InvalidInput, match="Name another entity"):
         KameleonVectorStore(search, "Shelf")
+    RecordStore(search).create_entity("Plain", search=["text"])
+    with pytest.raises(InvalidInput, match="begin in the record, not in metadata"):
+        KameleonVectorStore(search, "Plain")
     RecordStore(search).create_entity(
         "Typed", search={"text": 2}, filters="metadata", fields={"metadata.year": "integer"}
     )
