@@ -130,6 +130,7 @@ def test_documents_without_ids_get_them(store: KameleonVectorStore) -> None:
     assert added[1] == "own"
     assert [document.page_content for document in store.get_by_ids(added)] == ["one fox", "two", "three"]
     assert given[0].id is None
+    assert store.add_documents(given[1:2], ids=["given"]) == ["given"]
     with pytest.raises(ValueError, match="longer"):
         store.add_texts(["one", "two"], ids=["1", "2", "3"])
 
@@ -277,6 +278,9 @@ def test_an_entity_of_another_shape_is_refused(make: Make) -> None:
     RecordStore(search).create_entity("Shelf", search=["title"])
     with pytest.raises(InvalidInput, match="Name another entity"):
         KameleonVectorStore(search, "Shelf")
+    RecordStore(search).create_entity("Plain", search=["text"])
+    with pytest.raises(InvalidInput, match="begin in the record, not in metadata"):
+        KameleonVectorStore(search, "Plain")
     RecordStore(search).create_entity(
         "Typed", search={"text": 2}, filters="metadata", fields={"metadata.year": "integer"}
     )

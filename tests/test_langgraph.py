@@ -243,6 +243,13 @@ def test_reads_refresh_only_what_they_are_to(make: Make) -> None:
     assert item == again == store.get(("foo",), "a")
 
 
+def test_a_search_refreshes_each_item_by_its_own_minutes(store: KameleonStore) -> None:
+    for key, minutes in (("a", 5), ("b", 500)):
+        store.put(("foo",), key, {"text": "xyz"}, ttl=minutes)
+    assert len(store.search(("foo",), refresh_ttl=True)) == 2
+    assert expiry(store, "b") - expiry(store, "a") == pytest.approx(495 * 60)
+
+
 def test_a_put_sweeps_when_it_is_due(make: Make) -> None:
     store = KameleonStore(make(provider(Letters())), ttl={"sweep_interval_minutes": 0})
     store.put(("foo",), "gone", {"v": 1}, ttl=5)
