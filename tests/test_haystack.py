@@ -48,7 +48,8 @@ def test_documents_are_found_by_embedding_by_words_and_by_both(store: KameleonDo
     assert ids(by_embedding) == ["a", "c"]
     assert [document.score for document in by_embedding["documents"]] == pytest.approx([0.995, 0.774], abs=1e-3)
     (*_, opposite) = KameleonEmbeddingRetriever(store).run([-1.0, 0.0])["documents"]
-    assert (opposite.id, opposite.score) == ("a", pytest.approx(-1.0))
+    assert opposite.id == "a"
+    assert opposite.score == pytest.approx(-1.0)
     assert ids(KameleonKeywordRetriever(store).run("fox")) == ["a"]
     assert ids(KameleonHybridRetriever(store, top_k=1).run("dog", [0.0, 1.0])) == ["b"]
     assert ids(KameleonHybridRetriever(store, top_k=1, options={"weight": 0.0}).run("fox", [0.0, 1.0])) == ["a"]

@@ -131,7 +131,7 @@ def test_documents_without_ids_get_them(store: KameleonVectorStore) -> None:
     assert [document.page_content for document in store.get_by_ids(added)] == ["one fox", "two", "three"]
     assert given[0].id is None
     assert store.add_documents(given[1:2], ids=["given"]) == ["given"]
-    with pytest.raises(ValueError, match="longer"):
+    with pytest.raises(ValueError, match="ids has 3 places for 2"):
         store.add_texts(["one", "two"], ids=["1", "2", "3"])
 
 
@@ -147,6 +147,19 @@ def test_marginal_relevance_is_langchains(make: Make, lambda_mult: float) -> Non
     directions = {tuple(vectors[place]) for place in best}
     assert {tuple(Planar().embed_documents([document.page_content])[0]) for document in found} == directions
     assert store.max_marginal_relevance_search_by_vector([1.0, 0.0], k=5, lambda_mult=lambda_mult) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"ids": ["1"]}, "ids has 1 places for 2 documents"), ({"metadatas": [{}]}, "metadatas has 1 places for 2 ")],
+)
+def test_a_list_of_another_length_is_refused(store: KameleonVectorStore, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        store.add_texts(["one", "two"], **given)
+    if "ids" in given:
+        with pytest.raises(InvalidInput, match=message):
+            store.add_documents([Document("one"), Document("two")], **given)
+    assert store.records.count(store.entity) == 3
 
 
 def test_vectors_at_hand_are_stored(store: KameleonVectorStore) -> None:

@@ -89,3 +89,10 @@ def declare(
             f"search=[{text!r}], filters={filters!r})"
         )
     return found
+
+
+def check_lengths(count: int, **given: Any) -> None:
+    """Raises InvalidInput for a list that is not of one a document."""
+    for name, values in given.items():
+        if values is not None and len(values) != count:
+            raise InvalidInput(f"{name} has {len(values)} places for {count} documents: one each")

@@ -4,14 +4,14 @@ A document is a record with its text in the field `text` and its metadata in the
 of filters begin.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from ..errors import MissingExtra
 from ..search.diversity import ordered
-from .adapting import Adapter, awaited
+from .adapting import Adapter, awaited, check_lengths
 
 try:
     from langchain_core.documents import Document
@@ -60,6 +60,13 @@ class KameleonVectorStore(Adapter, VectorStore):
     def embeddings(self) -> Embeddings | None:
         return self._embedding
 
+    def add_texts(
+        self, texts: Iterable[str], metadatas: list[dict[str, Any]] | None = None, *, ids: Any = None, **options: Any
+    ) -> list[str]:
+        texts = list(texts)
+        check_lengths(len(texts), ids=ids, metadatas=metadatas)
+        return super().add_texts(texts, metadatas, ids=ids, **options)
+
     def add_documents(
         self, documents: list[Document], *, ids: Sequence[str | None] | None = None, **options: Any
     ) -> list[str]:
@@ -67,6 +74,7 @@ class KameleonVectorStore(Adapter, VectorStore):
         their own, or random ones. `embeddings` are vectors at hand, one a document."""
         options.pop("batch_size", None)  # the indexing API calls once a batch, and says so
         ids = [document.id for document in documents] if ids is None else ids
+        check_lengths(len(documents), ids=ids)
         records = [as_record(document, key) for document, key in zip(documents, ids, strict=True)]
         return list(self._call("insert", records, on_conflict="replace", **options).ids)
 

@@ -141,8 +141,7 @@ def id_of(op: GetOp | PutOp) -> str:
 
 
 def as_item(record: Record, cls: type[base.Item] = base.Item, **options: Any) -> Any:
-    data = record.data
-    updated = datetime.fromisoformat(data["updated_at"])  # the time of the put, before the record's
+    data, updated = record.data, datetime.fromisoformat(record.data["updated_at"])  # the put's, before the record's
     times: dict[str, Any] = {"created_at": min(record.created_at, updated), "updated_at": updated}
     return cls(namespace=data["namespace"][:-1].split("."), key=data["key"], value=data["value"], **times, **options)
 
