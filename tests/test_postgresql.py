@@ -108,7 +108,7 @@ def test_tables_are_in_the_named_schema(pg_engine: Engine, schema: str) -> None:
         assert set(where.scalars()) & {schema, other} == {other}
         connection.execute(text(f'DROP SCHEMA "{other}" CASCADE'))
         connection.commit()
-    with pytest.raises(SchemaMissing, match="schema= they are looked for"):
+    with pytest.raises(SchemaMissing, match="with schema= and namespace= those"):
         search.search("fox")
 
 

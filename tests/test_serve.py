@@ -294,6 +294,7 @@ def test_a_header_holds_a_tenant_in_utf_8() -> None:
 
 OTHER = "globex-only"
 READS = {
+    "/api/count": "/api/count?entity=Memo",
     "/": "/",
     "/api/search": "/api/search?query=wages&explain=true&legs=true&facets=%5B%22owner%22%5D&count=true",
     "/api/similar": "/api/similar?entity=Memo&id=acme-only",
