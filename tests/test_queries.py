@@ -273,7 +273,7 @@ def test_a_search_answers_by_keywords_while_the_provider_hangs(
 @pytest.fixture(params=["sqlite", "postgresql"])
 def small_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """An engine whose pool has one connection."""
-    options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 1}
+    options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 10}
     if request.param == "sqlite":
         opened = kameleon.create_engine(f"sqlite:///{tmp_path / 'test.db'}", **options)
     else:

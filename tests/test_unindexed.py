@@ -153,7 +153,7 @@ def test_the_command_counts_and_indexes_them(
     run: Run = checked(command)
     name = f"unindexed_models_{engine.dialect.name}"
     monkeypatch.syspath_prepend(tmp_path)
-    entity = f"Imported{engine.dialect.name}"  # one class per process has the name
+    entity = f"Unindexed{engine.dialect.name}"  # one class per process has the name
     (tmp_path / f"{name}.py").write_text(MODELS.replace("Imported", entity).replace("imported", entity.lower()))
     with engine.begin() as connection:
         connection.execute(text(f"CREATE TABLE {entity.lower()} (id INTEGER PRIMARY KEY, title TEXT NOT NULL)"))
