@@ -1,7 +1,6 @@
 """Gives the records of an entity, with their embeddings, for a file or another place. Imports `values`, `documents`,
 `errors`, `content`, `files`, `stores`, `indexing`, `orm`, `records` and `entities`."""
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -18,7 +17,7 @@ from .indexing.index import HasIndex, Index
 from .orm.callers import sessions_of
 from .records import RecordStore
 from .stores.catalog import current
-from .stores.values import Embedding, Stored
+from .stores.values import Embedding, Stored, numbers
 from .values import Generation, Ref
 
 if TYPE_CHECKING:
@@ -144,17 +143,13 @@ def as_fields(embeddings: Sequence[Embedding], generation: Generation | None) ->
     """The fields of a record's embeddings: null where one of its passages has none."""
     if generation is None or not embeddings or any(each.vector is None for each in embeddings):
         return {EMBEDDING: None}
-    made = {EMBEDDING: numbers(embeddings[0].vector), EMBEDDING + MODEL: model_text(generation)}
+    made = {EMBEDDING: list(numbers(embeddings[0].vector or b"")), EMBEDDING + MODEL: model_text(generation)}
     if len(embeddings) > 1:
         made[EMBEDDING + PASSAGES] = [
-            {"start": each.start_at, "end": each.end_at, "embedding": numbers(each.vector)} for each in embeddings
+            {"start": each.start_at, "end": each.end_at, "embedding": list(numbers(each.vector or b""))}
+            for each in embeddings
         ]
     return made
-
-
-def numbers(vector: bytes | None) -> list[float]:
-    """The numbers of float32 bytes."""
-    return array("f", vector or b"").tolist()
 
 
 def model_text(generation: Generation) -> str:

@@ -8,11 +8,10 @@ from typing import Any, Self, TypeVar
 from ..errors import InvalidInput, UnknownEntity
 from ..orm.callers import on_a_thread
 from ..records import RecordStore
+from ..records.reading import MAX_LIMIT as MAX_LIMIT
 from ..stores.catalog import Entity
 
 T = TypeVar("T")
-ALL = 2**53
-"""The most records that `RecordStore.list` takes for a limit."""
 
 
 class Adapter:

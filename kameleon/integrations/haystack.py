@@ -15,7 +15,7 @@ from ..errors import InvalidInput, MissingExtra, RecordExists
 from ..records import Record
 from ..records.rows import OnConflict
 from ..tenants import ForTenant
-from .adapting import ALL, Adapter, awaited
+from .adapting import MAX_LIMIT, Adapter, awaited
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -103,7 +103,7 @@ class KameleonDocumentStore(Adapter):
 
     def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
         """Set these fields of the metadata of the documents that match; their other fields stay as they are read."""
-        found = self._call("list", where=condition(filters, is_needed=True), limit=ALL)
+        found = self._call("list", where=condition(filters, is_needed=True), limit=MAX_LIMIT)
         rows = [{"id": record.id, "meta": {**record.data.get("meta", {}), **meta}} for record in found]
         return int(self._call("insert", rows, on_conflict="merge").updated)
 
@@ -137,7 +137,7 @@ class KameleonDocumentStore(Adapter):
         return found[from_ : from_ + size], len(found)
 
     def _listed(self, filters: dict[str, Any] | None = None) -> list[Record]:
-        listed: list[Record] = self._call("list", where=condition(filters), limit=ALL)
+        listed: list[Record] = self._call("list", where=condition(filters), limit=MAX_LIMIT)
         return listed
 
     def _values(self, field: str, filters: dict[str, Any] | None = None) -> list[Any]:
@@ -195,8 +195,8 @@ class _Retriever:
     ) -> dict[str, list[Document]]:
         store = self.document_store
         where = condition(apply_filter_policy(self.filter_policy, self.filters, filters))
-        asked = {"where": where, "limit": self.top_k if top_k is None else top_k, **ranked_by}
-        hits = store._hits(query, **asked, **(self.options or {}))
+        options = {"where": where, "limit": self.top_k if top_k is None else top_k, **ranked_by}
+        hits = store._hits(query, **options, **(self.options or {}))
         scores = [hit.similarity if ranked_by["mode"] == "vector" else hit.score for hit in hits]
         found = zip(hits, scores, strict=True)
         return {"documents": [_document(hit.id, hit.data or {}, hit.vector, score) for hit, score in found]}

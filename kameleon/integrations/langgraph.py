@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import InvalidInput, MissingExtra
 from ..records import Record
-from .adapting import ALL, Adapter, awaited
+from .adapting import MAX_LIMIT, Adapter, awaited
 
 try:
     from langgraph.store import base
@@ -61,7 +61,7 @@ class KameleonStore(Adapter, base.BaseStore):
         ops, now = list(ops), datetime.now(UTC)
         ids = [id_of(op) for op in ops if isinstance(op, GetOp)]
         where = {"$and": [{"id": {"$in": ids}}, unexpired(now)]}
-        kept = {record.id: record for record in (self._call("list", where=where, limit=ALL) if ids else [])}
+        kept = {record.id: record for record in (self._call("list", where=where, limit=MAX_LIMIT) if ids else [])}
         results = [self._result(op, kept, now) for op in ops]
         puts = {id_of(op): op for op in ops if isinstance(op, PutOp)}
         if deleted := [key for key, op in puts.items() if op.value is None]:

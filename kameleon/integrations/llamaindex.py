@@ -9,7 +9,7 @@ from ..errors import InvalidInput, MissingExtra
 from ..records import RecordStore
 from ..tenants import ForTenant
 from ..values import SearchResults
-from .adapting import ALL, Adapter, awaited
+from .adapting import MAX_LIMIT, Adapter, awaited
 
 try:
     from llama_index.core.bridge.pydantic import PrivateAttr
@@ -74,7 +74,7 @@ class KameleonVectorStore(Adapter, types.BasePydanticVectorStore):
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **options: Any
     ) -> list[BaseNode]:
         """With their embeddings, in the order of `node_ids`, or by id."""
-        listed = self._call("list", where=_where(filters, id=node_ids), limit=ALL, **options)
+        listed = self._call("list", where=_where(filters, id=node_ids), limit=MAX_LIMIT, **options)
         found = self._call("get_many", [record.id for record in listed], vectors=True, **options)
         place = {id_: place for place, id_ in enumerate(node_ids or ())}
         found.sort(key=lambda record: place.get(record.id, 0))
@@ -103,13 +103,13 @@ def _asked(query: VectorStoreQuery, options: dict[str, Any]) -> dict[str, Any]:
     where = _where(query.filters, id=query.node_ids or None, ref_doc_id=query.doc_ids)
     tops = {"sparse": query.sparse_top_k, "hybrid": query.hybrid_top_k}
     limit = tops.get(name) or query.similarity_top_k
-    asked: dict[str, Any] = {"query": text, "mode": mode, "where": where, "limit": limit}
+    made: dict[str, Any] = {"query": text, "mode": mode, "where": where, "limit": limit}
     threshold = options.pop("mmr_threshold", query.mmr_threshold)
     if mode != "keyword":
-        asked |= {"vector": query.query_embedding, "weight": query.alpha if mode == "hybrid" else None}
+        made |= {"vector": query.query_embedding, "weight": query.alpha if mode == "hybrid" else None}
     if query.mode == types.VectorStoreQueryMode.MMR:
-        asked["diversity"] = 1 - (0.5 if threshold is None else threshold)
-    return asked
+        made["diversity"] = 1 - (0.5 if threshold is None else threshold)
+    return made
 
 
 def _where(filters: MetadataFilters | None, **ids: Sequence[str] | None) -> dict[str, Any]:

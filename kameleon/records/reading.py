@@ -1,7 +1,6 @@
 """The part of RecordStore that reads records: `get`, `get_many`, `count` and `list`. Imports `values`, `errors`,
 `analysis`, `content`, `indexing`, `orm`, `search` and `stores`."""
 
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +18,7 @@ from ..stores.catalog import Entity, active
 from ..stores.paths import path_of
 from ..stores.refs import ids_by_tenant
 from ..stores.tables import IDS_A_STATEMENT, parts
+from ..stores.values import numbers
 from ..values import Ref
 from .entities import fields_of
 from .rows import value_at
@@ -190,5 +190,5 @@ def with_vectors(index: Index, connection: Connection, records: Sequence[Record]
         return list(records)
     refs = [Ref(each.entity, each.id, each.tenant) for each in records]
     found = index.store.embeddings.vectors_at(connection, generation, list(dict.fromkeys(refs)))
-    vectors = {ref: tuple(array("f", vector)) for ref, vector in found.items()}
+    vectors = {ref: numbers(vector) for ref, vector in found.items()}
     return [replace(each, vector=vectors.get(ref)) for each, ref in zip(records, refs, strict=True)]

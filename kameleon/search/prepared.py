@@ -57,7 +57,7 @@ def prepare(query: Query, generations: Sequence[Generation], service: "Embedding
 
 
 def prepare_given(query: Query, generations: Sequence[Generation]) -> Prepared:
-    """The caller's vector, to be compared with the active generation's, whose model nothing is asked of."""
+    """The caller's vector, to be compared with the active generation's, whose model is not called."""
     generation = active(generations)
     unread = ""
     if generations and generation is None:

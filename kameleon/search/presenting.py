@@ -4,7 +4,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from struct import unpack
 
 from sqlalchemy import Connection
 
@@ -12,7 +11,7 @@ from ..analysis.analyser import Analyser
 from ..excerpts import Passage
 from ..keywords.looking_up import Found
 from ..stores.protocols import Store
-from ..stores.values import Hit, Key
+from ..stores.values import Hit, Key, numbers
 from ..values import Generation, LegScore, QueryPlan, SearchResult
 from .fusion import leg_scores, total_weight
 from .legs import Retrieved
@@ -39,7 +38,7 @@ def read_vectors(
     if not query.vectors or generation is None or not keys:
         return {}
     found = store.embeddings.vectors_of(connection, generation, keys)
-    return {key: unpack(f"<{generation.dimensions}f", vector) for key, vector in found.items()}
+    return {key: numbers(vector) for key, vector in found.items()}
 
 
 def make_hits(

@@ -1,6 +1,7 @@
 """What goes into a store and comes out of it: entries, embeddings, scopes, terms, candidates. Imports `values` and
 `content`."""
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -352,3 +353,8 @@ def nearest_of(parts: Sequence[Candidates], limit: int) -> Candidates:
     whole = united(parts)
     best = sorted(whole.scores, key=lambda key: (-whole.scores[key], key))[:limit]
     return replace(whole, scores={key: whole.scores[key] for key in best})
+
+
+def numbers(vector: bytes) -> tuple[float, ...]:
+    """The numbers of an embedding as it is stored, float32."""
+    return tuple(array("f", vector))
